@@ -9,7 +9,6 @@ command makes and later ones update when the requirements change.
 
 import hashlib
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -34,7 +33,9 @@ def book(*_):
     if run(PYTHON, "-m", "tools.sync", check=False):
         sys.exit(1)
     build_book()
-    print(f"\nThe book is in {HTML / 'index.html'}\nNext: make serve   (live figures need a server, not a file)")
+    print(
+        f"\nThe book is in {HTML / 'index.html'}\nNext: make serve   (live figures need a server, not a file)"
+    )
 
 
 def serve(*args):
@@ -67,7 +68,7 @@ def test(*args):
     bad = [name for name, ok, _ in results if not ok]
     print(f"\ngates: {len(results) - len(bad)} passed, {len(bad)} failed")
     if bad:
-        sys.exit(f"Next: mend what failed above, then run it alone: make test GATES=\"{' '.join(bad)}\"")
+        sys.exit(f'Next: mend what failed above, then run it alone: make test GATES="{" ".join(bad)}"')
     print("Next: commit, or look at the book with `make serve`.")
 
 
@@ -80,7 +81,9 @@ def sync(*args):
 def figures(*_):
     """bundle the live figures' JavaScript into the package (needs Node and npm)"""
     if not shutil.which("npm"):
-        sys.exit("Bundling needs npm (Node 20 or newer); only who edits figures/ needs it. Install Node and try again.")
+        sys.exit(
+            "Bundling needs npm (Node 20 or newer); only who edits figures/ needs it. Install Node and try again."
+        )
     run("npm", "install", "--silent", cwd=ROOT / "figures")
     run("node", "build.mjs", cwd=ROOT / "figures")
 
@@ -113,7 +116,9 @@ def gate_lint():
     """formatting, spelling, stripped notebooks, prose without typed results, derived files in step"""
     yield run(PYTHON, "-m", "ruff", "check", ".", check=False)
     yield run(PYTHON, "-m", "ruff", "format", "--check", ".", check=False)
-    yield run(PYTHON, "-m", "codespell_lib", *tracked("*.md", "*.py", "*.ipynb", "*.mjs", "*.toml"), check=False)
+    yield run(
+        PYTHON, "-m", "codespell_lib", *tracked("*.md", "*.py", "*.ipynb", "*.mjs", "*.toml"), check=False
+    )
     yield run(BIN / "nbstripout", "--verify", *tracked("*.ipynb"), check=False)
     yield run(PYTHON, "-m", "tools.prose", check=False)
     yield run(PYTHON, "-m", "tools.sync", "--check", check=False)
@@ -132,7 +137,9 @@ def gate_slow():
 def gate_notebooks():
     """every notebook runs from top to bottom, without a network"""
     nbval = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=300", "-p", "no:cacheprovider"]
-    yield pytest(*nbval, "-n", "2", "--dist", "loadfile", *[d for d in NOTEBOOKS if any((ROOT / d).glob("*.ipynb"))])
+    yield pytest(
+        *nbval, "-n", "2", "--dist", "loadfile", *[d for d in NOTEBOOKS if any((ROOT / d).glob("*.ipynb"))]
+    )
 
 
 def gate_book():
@@ -183,7 +190,9 @@ def tracked(*patterns) -> list[str]:
 def quiet_threads() -> dict:
     """One thread per process: two torch threads on a busy two-core machine can be many times slower."""
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    beside = ROOT.parent / "shared" / "data"  # a folder of downloads beside the checkout stands in for the network
+    beside = (
+        ROOT.parent / "shared" / "data"
+    )  # a folder of downloads beside the checkout stands in for the network
     if "BABYGPT_COURSE_DATA" not in env and beside.is_dir():
         env["BABYGPT_COURSE_DATA"] = str(beside)
     return env
@@ -204,7 +213,9 @@ def fingerprint(*paths) -> str:
 def environment() -> None:
     """Make or update .venv when what it must hold has changed."""
     if sys.version_info < (3, 11):
-        sys.exit(f"Python 3.11 or newer is needed; this is {sys.version.split()[0]}. Try: python3.11 tasks.py ...")
+        sys.exit(
+            f"Python 3.11 or newer is needed; this is {sys.version.split()[0]}. Try: python3.11 tasks.py ..."
+        )
     stamp = VENV / ".fingerprint"
     wanted = fingerprint(ROOT / "pyproject.toml", ROOT / "requirements.txt", ROOT / "constraints.txt")
     if stamp.exists() and stamp.read_text() == wanted:
@@ -215,7 +226,9 @@ def environment() -> None:
 
         venv.create(VENV, with_pip=True, clear=True)
     except (ImportError, subprocess.CalledProcessError):
-        sys.exit("Python cannot make a virtual environment. On Debian or Ubuntu: apt-get install python3-venv")
+        sys.exit(
+            "Python cannot make a virtual environment. On Debian or Ubuntu: apt-get install python3-venv"
+        )
     run(PYTHON, "-m", "pip", "install", "--quiet", "--upgrade", "pip")
     run(PYTHON, "-m", "pip", "install", "--quiet", "--progress-bar", "on", "-r", ROOT / "requirements.txt")
     stamp.write_text(wanted)
@@ -234,7 +247,9 @@ def build_book() -> None:
     jupyter_book = BIN / "jupyter-book"
     code = run(jupyter_book, "build", "-W", "-n", "--keep-going", "-q", ".", env=env, check=False)
     if code:
-        sys.exit("The book did not build: each WARNING or ERROR above names a file and a line. Mend it and run again.")
+        sys.exit(
+            "The book did not build: each WARNING or ERROR above names a file and a line. Mend it and run again."
+        )
 
 
 def chromium() -> None:

@@ -193,7 +193,9 @@ def test_split_is_contiguous_and_cuts_no_story():
 def test_real_texts(name):
     """The files that a download gives, when they are at hand; their hashes are those the downloader demands."""
     if not (corpus.data_folder() / corpus.DOWNLOADS[name].filename).exists():
-        pytest.skip(f"{name} is not in the cache {os.environ.get('BABYGPT_COURSE_DATA', '')}: no network needed otherwise")
+        pytest.skip(
+            f"{name} is not in the cache {os.environ.get('BABYGPT_COURSE_DATA', '')}: no network needed otherwise"
+        )
     text = corpus.load(name)
     assert len(text.text) > 0.98 * corpus.DOWNLOADS[name].n_bytes
     assert text.train + text.val + text.test == text.text

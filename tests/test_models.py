@@ -139,7 +139,10 @@ def test_counting_and_descent_reach_the_same_table_at_the_floor(chain):
     best_possible = count_nll(count_probs(count_pairs(val_ids, 5)), val_ids)
     assert counted > best_possible and history.last["val_loss"] > best_possible
     torch.testing.assert_close(
-        torch.softmax(model.logits.detach().double(), 1), count_probs(count_pairs(train_ids, 5)), atol=0.02, rtol=0
+        torch.softmax(model.logits.detach().double(), 1),
+        count_probs(count_pairs(train_ids, 5)),
+        atol=0.02,
+        rtol=0,
     )
 
 
@@ -147,7 +150,9 @@ def test_same_seed_same_run_and_progress_is_recorded(chain):
     train_ids, val_ids, _ = chain
     config = TrainConfig(steps=50, eval_every=20, lr=0.1, progress=False)
     seen = []
-    runs = [train(Bigram(5), (train_ids, val_ids), config, on_eval=lambda s, m: seen.append(s)) for _ in range(2)]
+    runs = [
+        train(Bigram(5), (train_ids, val_ids), config, on_eval=lambda s, m: seen.append(s)) for _ in range(2)
+    ]
     losses = [[(r["step"], r["train_loss"], r["val_loss"]) for r in run.rows] for run in runs]
     assert losses[0] == losses[1]
     assert seen == [0, 20, 40, 50] * 2
@@ -178,7 +183,8 @@ def test_evaluate_covers_the_text_and_leaves_the_model_as_it_was(chain):
 
 
 @pytest.mark.parametrize(
-    "setting", [{"steps": -1}, {"steps": 0}, {"steps": 1.5}, {"batch_size": 0}, {"lr": float("nan")}, {"lr": -1}]
+    "setting",
+    [{"steps": -1}, {"steps": 0}, {"steps": 1.5}, {"batch_size": 0}, {"lr": float("nan")}, {"lr": -1}],
 )
 def test_bad_settings_are_named(setting):
     (name,) = setting

@@ -11,7 +11,9 @@ from babygpt_course import plots, results, show_source
 from babygpt_course.errors import ConfigError
 from babygpt_course.tokenizer import CharTokenizer
 
-ROWS = [{"step": s, "train_loss": 3.0 - s / 100, "val_loss": 3.1 - s / 100, "seconds": s} for s in (0, 50, 100)]
+ROWS = [
+    {"step": s, "train_loss": 3.0 - s / 100, "val_loss": 3.1 - s / 100, "seconds": s} for s in (0, 50, 100)
+]
 
 
 @pytest.mark.parametrize(
@@ -21,7 +23,11 @@ ROWS = [{"step": s, "train_loss": 3.0 - s / 100, "val_loss": 3.1 - s / 100, "sec
         lambda: plots.running_chart([{"model": "uniform", "bits_per_char": 5.8}], floor=0.3),
         lambda: plots.bars({"a": 0.5, " ": 0.25}, title="t", alt="a is most likely", xlabel="p"),
         lambda: plots.heatmap(
-            __import__("torch").ones(3, 3), "a b", title="t", alt="a table whose cells are all equal", log=True
+            __import__("torch").ones(3, 3),
+            "a b",
+            title="t",
+            alt="a table whose cells are all equal",
+            log=True,
         ),
     ],
 )

@@ -12,7 +12,7 @@ from tools import notebooks
 from tools.notebooks import ROOT
 
 UNIT = r"(?:nats?|bits?|bytes?|[kKMG]i?B|ms|s|seconds?|minutes?|h|hours?|%|percent|tokens?/s|FLOPs?|x faster|times faster)"
-QUANTITY = rf"(?:loss|perplexity|entropy|accuracy|floor|speed|takes)\b[^.|\n]{{0,40}}?\b\d+\.\d+"
+QUANTITY = r"(?:loss|perplexity|entropy|accuracy|floor|speed|takes)\b[^.|\n]{0,40}?\b\d+\.\d+"
 TYPED = re.compile(rf"\b\d+(?:\.\d+)?[  -]?{UNIT}(?![\w/])|{QUANTITY}", re.I)
 PLAIN = re.compile(r"```.*?```|`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]*\$|\]\([^)]*\)|https?://\S+|<[^>]+>", re.S)
 DIRECTIVE = re.compile(r"^\s*(?::{3,}|`{3,})\{[\w-]+\}|\{(?:ref|doc|term|cite|eq|numref|glue)[\w:]*\}`", re.M)
@@ -25,10 +25,14 @@ def faults(text: str, *, notebook: bool) -> list[str]:
     lines = "\n".join("" if "<!-- published -->" in line else line for line in text.split("\n"))
     prose = PLAIN.sub(lambda m: " " if m[0].startswith("]") else "\u00a4", lines)
     for match in TYPED.finditer(prose):
-        found.append(f"typed result {match[0]!r}: let a cell print it, or mark a published number `<!-- published -->`")
+        found.append(
+            f"typed result {match[0]!r}: let a cell print it, or mark a published number `<!-- published -->`"
+        )
     if notebook:
         for match in DIRECTIVE.finditer(text):
-            found.append(f"directive {match[0].strip()!r}: notebooks hold plain Markdown only, Colab shows no other")
+            found.append(
+                f"directive {match[0].strip()!r}: notebooks hold plain Markdown only, Colab shows no other"
+            )
     for alt, target in IMAGE.findall(text):
         if len(alt.split()) < 3:
             found.append(f"image {target}: its alternative text must state what it shows")

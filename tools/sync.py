@@ -11,8 +11,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from babygpt_course import links
 from babygpt_course.exercises import split
+
+from babygpt_course import links
 from tools import notebooks
 from tools.notebooks import ROOT
 
@@ -67,7 +68,11 @@ def minutes(name: str) -> list[str]:
     """How long a chapter was measured to run, from the recorded results."""
     file = ROOT / "src" / "babygpt_course" / "recorded" / "chapters.json"
     rows = json.loads(file.read_text()) if file.exists() else []
-    said = [f"measured: {r['seconds'] / 60:.1f} min on {r['device']} ({r['date']})" for r in rows if r["notebook"] == name]
+    said = [
+        f"measured: {r['seconds'] / 60:.1f} min on {r['device']} ({r['date']})"
+        for r in rows
+        if r["notebook"] == name
+    ]
     return said + ["T4: not measured yet"] * all(r.get("device") != "T4" for r in rows)
 
 

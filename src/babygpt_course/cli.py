@@ -60,10 +60,14 @@ def doctor(args) -> None:
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none (no chapter so far needs one)"
     print(f"babygpt-course  {__version__}\nPython          {platform.python_version()}")
-    print(f"torch           {torch.__version__}\nCPU             {results.cpu_name()}, {os.cpu_count()} cores")
+    print(
+        f"torch           {torch.__version__}\nCPU             {results.cpu_name()}, {os.cpu_count()} cores"
+    )
     print(f"GPU             {gpu}\nData cache      {corpus.data_folder()}")
     for row in results.recorded("chapters"):
-        print(f"Chapter {row['notebook'][:2]}      {row['seconds']:.0f} s on {row['device']}, {row['hardware']}")
+        print(
+            f"Chapter {row['notebook'][:2]}      {row['seconds']:.0f} s on {row['device']}, {row['hardware']}"
+        )
 
 
 def data(args) -> None:
@@ -78,7 +82,9 @@ def data(args) -> None:
         print(f"cache: {corpus.data_folder()}")
         for name, d in corpus.DOWNLOADS.items():
             there = (corpus.data_folder() / d.filename).exists()
-            print(f"  {name:16} {d.n_bytes:>10,} bytes  {d.licence:16} {'there' if there else 'not downloaded'}")
+            print(
+                f"  {name:16} {d.n_bytes:>10,} bytes  {d.licence:16} {'there' if there else 'not downloaded'}"
+            )
         print("  tinytales        generated, nothing to download")
 
 

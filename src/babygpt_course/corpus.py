@@ -87,7 +87,9 @@ class Corpus:
         """
         stories = [s for s in stories if s.strip()]
         if not stories:
-            raise CorpusError(f"The corpus {name!r} ({source}) is empty. Expected a text with at least ten stories.")
+            raise CorpusError(
+                f"The corpus {name!r} ({source}) is empty. Expected a text with at least ten stories."
+            )
         if len(stories) < 10:
             raise CorpusError(
                 f"The corpus {name!r} ({source}) holds {len(stories)} stories; a split into 80 % train, "
@@ -95,7 +97,9 @@ class Corpus:
             )
         text = "".join(stories)
         ends = list(accumulate(len(s) for s in stories))
-        a = min(bisect(ends, 0.8 * len(text)) + 1, len(stories) - 2)  # the story that reaches 80 % of the text
+        a = min(
+            bisect(ends, 0.8 * len(text)) + 1, len(stories) - 2
+        )  # the story that reaches 80 % of the text
         b = min(max(bisect(ends, 0.9 * len(text)), a) + 1, len(stories) - 1)
         train, val, test = ("".join(part) for part in (stories[:a], stories[a:b], stories[b:]))
         return cls(name, text, train, val, test, source)
@@ -157,7 +161,9 @@ def _from_file(name: str, file: Path) -> Corpus:
     try:
         text = file.read_bytes().decode("utf-8", errors="strict" if name not in DOWNLOADS else "ignore")
     except OSError as error:
-        raise CorpusError(f"Cannot read {file}: {error.strerror}. Check the path and its permissions.") from None
+        raise CorpusError(
+            f"Cannot read {file}: {error.strerror}. Check the path and its permissions."
+        ) from None
     except UnicodeDecodeError as error:
         raise CorpusError(
             f"{file} is not UTF-8 text (byte {error.start}). Save it as UTF-8 and load it again."

@@ -27,7 +27,9 @@ def generate(
     if temperature < 0:
         raise ConfigError(f"temperature must be 0 or more; got {temperature}.")
     if idx.ndim != 2 or idx.shape[1] < 1:
-        raise ConfigError(f"idx must have shape (B, T) with T >= 1, the text to go on from; got {tuple(idx.shape)}.")
+        raise ConfigError(
+            f"idx must have shape (B, T) with T >= 1, the text to go on from; got {tuple(idx.shape)}."
+        )
     for _ in range(max_new_tokens):
         logits, _ = model(idx)  # (B, T, V)
         logits = logits[:, -1]  # (B, V): only the last position is asked what comes next

@@ -127,7 +127,9 @@ def loss_curve(rows: list[dict], *, lines: dict[str, float], title: str | None =
     ax.plot(steps, [row["val_loss"] for row in rows], color=ORANGE, ls="--", label="validation")
     for name, value in lines.items():
         ax.axhline(value, color=GRAY, lw=1, ls=":")
-        ax.annotate(f"{name} {value:.3f}", (steps[-1], value), xytext=(0, 3), textcoords="offset points", ha="right")
+        ax.annotate(
+            f"{name} {value:.3f}", (steps[-1], value), xytext=(0, 3), textcoords="offset points", ha="right"
+        )
     ax.set(xlabel="step", ylabel="loss, nats per character", title=title or "Loss while training")
     ax.legend(loc="upper right", bbox_to_anchor=(1, 0.92))
     first, last = rows[0], rows[-1]
@@ -141,7 +143,9 @@ def loss_curve(rows: list[dict], *, lines: dict[str, float], title: str | None =
     return Picture(figure, alt)
 
 
-def running_chart(rows: list[dict], *, floor: float, title: str = "Every model so far, against the floor") -> Picture:
+def running_chart(
+    rows: list[dict], *, floor: float, title: str = "Every model so far, against the floor"
+) -> Picture:
     """The chart that runs through the book: bits per character of each model, and the exact floor.
 
     Each row holds "model" and "bits_per_char"; `floor` is in bits per character.

@@ -67,7 +67,13 @@ def running_table(rows: list[Row], floor: float) -> Table:
     return Table(
         ["model", "parameters", "bits per character", "above the floor", "seconds to train"],
         [
-            [r.model, f"{r.params:,}", f"{r.bits_per_char:.3f}", f"{r.bits_per_char - floor:.3f}", f"{r.seconds:.1f}"]
+            [
+                r.model,
+                f"{r.params:,}",
+                f"{r.bits_per_char:.3f}",
+                f"{r.bits_per_char - floor:.3f}",
+                f"{r.seconds:.1f}",
+            ]
             for r in rows
         ],
     )

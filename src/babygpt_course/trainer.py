@@ -34,7 +34,13 @@ class TrainConfig:
     progress: bool = True
 
     def __post_init__(self):
-        for name, least in [("steps", 1), ("batch_size", 1), ("block_size", 1), ("warmup", 0), ("eval_every", 1)]:
+        for name, least in [
+            ("steps", 1),
+            ("batch_size", 1),
+            ("block_size", 1),
+            ("warmup", 0),
+            ("eval_every", 1),
+        ]:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise ConfigError(f"{name} must be a whole number of at least {least}; got {value!r}.")
@@ -77,7 +83,9 @@ def as_ids(ids: Tensor | list[int], block_size: int, what: str) -> Tensor:
     return ids
 
 
-def get_batch(ids: Tensor, batch_size: int, block_size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def get_batch(
+    ids: Tensor, batch_size: int, block_size: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Random windows of ids (N,): inputs (B, T), and targets (B, T), the same windows one step later."""
     start = torch.randint(len(ids) - block_size, (batch_size, 1), generator=generator)  # (B, 1)
     at = start + torch.arange(block_size)  # (B, T)
