@@ -20,7 +20,7 @@ ROWS = [
     "picture",
     [
         lambda: plots.loss_curve(ROWS, lines={"floor": 1.0}),
-        lambda: plots.running_chart([{"model": "uniform", "bits_per_char": 5.8}], floor=0.3),
+        lambda: plots.running_chart([results.Row(0, "uniform", 0, 5.8, 0.0)], floor=0.3),
         lambda: plots.bars({"a": 0.5, " ": 0.25}, title="t", alt="a is most likely", xlabel="p"),
         lambda: plots.heatmap(
             __import__("torch").ones(3, 3),

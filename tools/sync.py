@@ -76,18 +76,17 @@ def minutes(name: str) -> list[str]:
     return said + ["T4: not measured yet"] * all(r.get("device") != "T4" for r in rows)
 
 
-def synced(path: Path, repository: str, branch: str) -> str:
-    """A notebook's text with its launch strip and setup cell as they should be."""
-    notebook = notebooks.read(path)
-    chapter = path.name[:2]
+def synced(text: str, path: Path, repository: str, branch: str) -> str:
+    """A notebook's text with its launch strip and setup cell as they should be at `path`."""
+    notebook = json.loads(text)
     for cell in notebook["cells"]:
-        tags = cell.get("metadata", {}).get("tags", [])
+        tags = cell["metadata"].get("tags", [])
         if "launch-strip" in tags:
-            head = notebooks.source(cell).split("\n\n")[0]
-            notebooks.set_source(cell, f"{head}\n\n{strip(path, repository, branch)}")
+            title = notebooks.source(cell).split("\n\n")[0]
+            notebooks.set_source(cell, f"{title}\n\n{strip(path, repository, branch)}")
         elif "setup" in tags:
-            new = SETUP.format(repository=repository, branch=branch, chapter=chapter)
-            notebooks.set_source(cell, new)
+            setup = SETUP.format(repository=repository, branch=branch, chapter=path.name[:2])
+            notebooks.set_source(cell, setup)
     return notebooks.text(notebook)
 
 
@@ -103,22 +102,14 @@ def derived() -> dict[Path, str]:
         '"""Where the course lives. Written by `make sync` from the `repository` lines of _config.yml."""\n\n'
         f'REPOSITORY = "{repository}"\nBRANCH = "{branch}"\nSITE = "{site(repository)}"\n'
     )
-    for path in notebooks.paths("chapters", "solutions", "book"):
-        wanted[path] = synced(path, repository, branch)
+    for path in notebooks.paths("chapters", "solutions"):
+        text = wanted.get(path) or path.read_text(encoding="utf-8")
+        wanted[path] = synced(text, path, repository, branch)
     for path in notebooks.paths("solutions"):
         exercise = ROOT / "exercises" / path.name
-        made = split.exercise_text(path)
-        wanted[exercise] = synced_text(made, exercise, repository, branch)
+        text = notebooks.text(split.exercise(json.loads(wanted[path])))
+        wanted[exercise] = synced(text, exercise, repository, branch)
     return wanted
-
-
-def synced_text(text: str, path: Path, repository: str, branch: str) -> str:
-    notebook = json.loads(text)
-    for cell in notebook["cells"]:
-        if "launch-strip" in cell.get("metadata", {}).get("tags", []):
-            head = notebooks.source(cell).split("\n\n")[0]
-            notebooks.set_source(cell, f"{head}\n\n{strip(path, repository, branch)}")
-    return notebooks.text(notebook)
 
 
 def main() -> int:

@@ -148,11 +148,11 @@ def running_chart(
 ) -> Picture:
     """The chart that runs through the book: bits per character of each model, and the exact floor.
 
-    Each row holds "model" and "bits_per_char"; `floor` is in bits per character.
+    `rows` are `results.Row`s; `floor` is in bits per character.
     """
     _figure, ax = axes(6.8, 0.9 + 0.42 * (len(rows) + 1))
-    names = [row["model"] for row in rows] + ["floor (exact)"]
-    values = [row["bits_per_char"] for row in rows] + [floor]
+    names = [row.model for row in rows] + ["floor (exact)"]
+    values = [row.bits_per_char for row in rows] + [floor]
     colors = [BLUE] * len(rows) + [GREEN]
     hatch = [""] * len(rows) + ["///"]
     drawn = ax.barh(names, values, color=colors, height=0.62)

@@ -51,10 +51,10 @@ def recorded(name: str) -> list[dict]:
     return json.loads(file.read_text()) if file.is_file() else []
 
 
-def earlier(chapter: int) -> list[Row]:
-    """The recorded rows of the chapters before this one, in order."""
+def running(before: int | None = None) -> list[Row]:
+    """The recorded rows of the running table in order, or only those of the chapters before one."""
     rows = [Row(**{k: r[k] for k in Row.__dataclass_fields__}) for r in recorded("running")]
-    return sorted((r for r in rows if r.chapter < chapter), key=lambda r: r.chapter)
+    return sorted((r for r in rows if before is None or r.chapter < before), key=lambda r: r.chapter)
 
 
 def running_table(rows: list[Row], floor: float) -> Table:

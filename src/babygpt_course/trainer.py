@@ -4,6 +4,7 @@ Any model of the course fits: `model(idx, targets)` takes ids (B, T) and returns
 """
 
 import math
+import os
 import time
 from dataclasses import dataclass, field
 
@@ -179,7 +180,8 @@ def train(
 
 
 def _progress_bar(config: TrainConfig):
+    """A bar that goes away when it is done; none on the pages of the built book."""
     from tqdm.auto import tqdm
 
-    # leave=False: the bar goes away when it is done, so that a built page holds no half-drawn bars.
-    return tqdm(total=config.steps, desc="train", disable=not config.progress, leave=False)
+    hidden = not config.progress or "BABYGPT_COURSE_STATIC" in os.environ
+    return tqdm(total=config.steps, desc="train", disable=hidden, leave=False)

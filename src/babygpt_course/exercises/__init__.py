@@ -1,0 +1,79 @@
+"""Exercises that say what went wrong: `check`, `hint` and `progress`.
+
+check("01.1", count_pairs)    grade an answer
+hint("01.1")                  the next of three hints
+progress()                    points so far
+"""
+
+import importlib
+import pkgutil
+
+from babygpt_course.errors import CourseError
+
+__all__ = ["UnknownExercise", "check", "hint", "progress"]
+
+
+class UnknownExercise(CourseError):
+    """An exercise id that does not exist. A notebook shows the message without a traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]
+
+
+def exercises(chapter: str | None = None) -> list:
+    """Every exercise, or those of one chapter ("01"): the list EXERCISES of each module exNN beside this file."""
+    found = sorted(
+        m.name
+        for m in pkgutil.iter_modules(__path__)
+        if m.name[:2] == "ex" and m.name[2:].isdigit()
+    )
+    wanted = [name for name in found if chapter in (None, name[2:])]
+    return [
+        e
+        for name in wanted
+        for e in importlib.import_module(f"{__name__}.{name}").EXERCISES
+    ]
+
+
+def find(id: str):
+    """The exercise with this id.
+
+    Raises:
+        UnknownExercise: there is none; the message lists those that exist.
+    """
+    everything = exercises()
+    for exercise in everything:
+        if exercise.id == id:
+            return exercise
+    listed = "\n".join(f"  {e.id}  {e.title}" for e in everything)
+    raise UnknownExercise(f"There is no exercise {id!r}. The exercises are:\n{listed}")
+
+
+def check(id: str, answer):
+    """Grade an answer, record the outcome, and return the result, which shows itself in a notebook.
+
+    Raises:
+        UnknownExercise: there is no such exercise.
+    """
+    from babygpt_course.exercises import record
+
+    result = find(id).grade(answer)
+    return record.checked(result)
+
+
+def hint(id: str):
+    """The next of three hints: a question, a formula, pseudocode. After the third, all three.
+
+    Raises:
+        UnknownExercise: there is no such exercise.
+    """
+    from babygpt_course.exercises import record
+
+    return record.hinted(find(id))
+
+
+def progress():
+    """Your points so far, as a table."""
+    from babygpt_course.exercises import record
+
+    return record.Progress(exercises())

@@ -1,0 +1,120 @@
+"""Call a learner's function once, safely: copied arguments, a time limit, no printing, errors as data."""
+
+import contextlib
+import io
+import linecache
+import signal
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+CALL_SECONDS = 10.0  # a call on a small case that takes longer will not end
+
+
+class Endless(BaseException):
+    """The time limit struck. Not an Exception, so that a learner's `except Exception` does not catch it."""
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise Endless in the block after so many seconds. Needs the main thread and a Unix; else no limit."""
+    usable = (
+        hasattr(signal, "setitimer")
+        and threading.current_thread() is threading.main_thread()
+    )
+    if not usable:
+        yield
+        return
+
+    def strike(*_):
+        raise Endless
+
+    began = time.monotonic()
+    before = signal.signal(signal.SIGALRM, strike)
+    outer, _ = signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        left = max(outer - (time.monotonic() - began), 0.001) if outer else 0
+        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_REAL, left)
+
+
+@dataclass
+class Run:
+    """What one call did: a value, or an error; and which argument it changed, if any."""
+
+    value: Any = None
+    error: BaseException | None = None
+    line: str = ""  # the learner's line that raised
+    changed: int | None = None
+    args: tuple = ()  # the arguments as they are after the call
+    seconds: float = 0.0
+
+
+def run(function: Callable, args: tuple, seconds: float = CALL_SECONDS) -> Run:
+    """Call `function` on copies of `args`."""
+    own = copies(args)
+    out = Run(args=own)
+    began = time.perf_counter()
+    try:
+        with time_limit(seconds), quiet():
+            out.value = function(*own)
+    except (Exception, Endless, SystemExit) as error:
+        out.error, out.line = error, line_of(error, function)
+    out.seconds = time.perf_counter() - began
+    changed = (i for i, (a, b) in enumerate(zip(args, own)) if not unchanged(a, b))
+    out.changed = next(changed, None)
+    return out
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """No printing and no warnings: the function is called many times."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def copies(value):
+    """A deep copy that keeps the strides of tensors, so that a non-contiguous input stays one."""
+    if isinstance(value, tuple):
+        return tuple(copies(v) for v in value)
+    if isinstance(value, Tensor):
+        extent = (
+            1 + sum((n - 1) * step for n, step in zip(value.shape, value.stride()))
+            if value.numel()
+            else 0
+        )
+        twin = torch.zeros(extent, dtype=value.dtype).as_strided(
+            value.shape, value.stride()
+        )
+        return twin.copy_(value.detach()).requires_grad_(value.requires_grad)
+    return deepcopy(value)
+
+
+def unchanged(before, after) -> bool:
+    if isinstance(before, Tensor):
+        return before.shape == after.shape and torch.equal(
+            before.detach(), after.detach()
+        )
+    return before == after
+
+
+def line_of(error: BaseException, function: Callable) -> str:
+    """The last line of the learner's own code on the way to an error."""
+    file = getattr(getattr(function, "__code__", None), "co_filename", None)
+    mine = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
+    return (
+        (mine[-1].line or linecache.getline(file, mine[-1].lineno or 0)).strip()
+        if mine
+        else ""
+    )

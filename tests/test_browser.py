@@ -1,0 +1,89 @@
+"""The built pages as a reader meets them, in Chromium."""
+
+from pathlib import Path
+
+import axe_playwright_python
+import pytest
+
+pytestmark = [pytest.mark.browser, pytest.mark.book]
+PAGES = ["book/welcome", "chapters/01_bigram", "exercises/01_bigram", "solutions/01_bigram", "book/use", "book/notation"]
+PAGES += ["book/results", "book/glossary", "book/references", "book/tested", "book/kill_table"]
+AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js").read_text()
+# The theme declares this name twice; nothing of ours depends on it.
+THEME_NOISE = ("THEBE_JS_URL",)
+
+
+@pytest.fixture
+def visit(browser, site):
+    """Open a page; collects requests and errors."""
+    contexts = []
+
+    def open_page(name, width=1280, theme="light", **options):
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.requests, page.errors = [], []
+        page.on("request", lambda r: page.requests.append(r.url))
+        page.on("console", lambda m: page.errors.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda e: page.errors.append(str(e)))
+        page.goto(f"{site}/{name}.html")
+        page.wait_for_load_state("networkidle")
+        page.errors = [e for e in page.errors if not any(n in e for n in THEME_NOISE)]
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("width, theme", [(1280, "light"), (360, "dark")])
+def test_page_is_whole(visit, site, name, width, theme):
+    page = visit(name, width, theme)
+    outside = [u for u in page.requests if not u.startswith((site, "data:", "blob:"))]
+    assert outside == []
+    assert page.errors == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width, "the page scrolls sideways"
+    assert page.evaluate("document.documentElement.dataset.theme") == theme
+
+
+@pytest.mark.parametrize("name", ["chapters/01_bigram", "book/welcome", "book/kill_table", "exercises/01_bigram"])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_in_the_article(visit, name, theme):
+    page = visit(name, theme=theme)
+    page.evaluate(AXE)
+    found = page.evaluate("axe.run('article', {runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'wcag22aa']})")
+    faults = [(v["id"], [n["html"][:200] for n in v["nodes"][:3]]) for v in found["violations"]]
+    assert faults == []
+
+
+def test_mathematics_is_drawn(visit):
+    page = visit("chapters/01_bigram")
+    page.wait_for_selector("mjx-container")
+    assert page.locator("mjx-container").count() > 5
+
+
+def test_live_figure_answers_to_the_keyboard(visit):
+    page = visit("chapters/01_bigram")
+    figure = page.locator(".live-figure").first
+    figure.scroll_into_view_if_needed()
+    slider = figure.locator("input[type=range]").first
+    slider.wait_for()
+    before = figure.inner_text()
+    slider.focus()
+    page.keyboard.press("Home")
+    page.wait_for_timeout(400)
+    assert figure.inner_text() != before
+
+
+def test_page_reads_without_javascript(visit):
+    page = visit("chapters/01_bigram", java_script_enabled=False)
+    text = page.locator(".live-figure").first.inner_text()
+    assert len(text.split()) > 15 and "bits" in text
+
+
+def test_print_shows_the_whole_chapter(visit):
+    page = visit("chapters/01_bigram")
+    page.emulate_media(media="print")
+    assert page.locator(".live-figure").first.is_visible()
+    assert page.locator("article figure.picture svg").first.is_visible()

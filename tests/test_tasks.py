@@ -1,0 +1,70 @@
+"""The two commands: what makes them start afresh, and what they say when something is missing."""
+
+import subprocess
+import sys
+
+import pytest
+
+import tasks
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def house(tmp_path, monkeypatch):
+    """A repository of three files whose book is one page with the text of the package."""
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "model.py").write_text("answer = 1\n")
+    (tmp_path / "constraints.txt").write_text("")
+    (tmp_path / "pyproject.toml").write_text("")
+    monkeypatch.setattr(tasks, "ROOT", tmp_path)
+    monkeypatch.setattr(tasks, "BUILD", tmp_path / "_build")
+    runs = []
+
+    def run(*command, **options):
+        cached = (tmp_path / "_build" / "executed").exists()
+        runs.append("warm" if cached else "cold")
+        (tmp_path / "_build" / "executed").touch()
+        return 0
+
+    monkeypatch.setattr(tasks, "run", run)
+    return tmp_path, runs
+
+
+def test_one_changed_character_runs_the_book_again(house):
+    folder, runs = house
+    tasks.build_book()
+    tasks.build_book()
+    (folder / "src" / "model.py").write_text("answer = 2\n")
+    tasks.build_book()
+    tasks.build_book()
+    (folder / "constraints.txt").write_text("torch==9\n")
+    tasks.build_book()
+    assert runs == ["cold", "warm", "cold", "warm", "cold"]
+
+
+def test_compiled_files_do_not_count_as_a_change(house):
+    folder, runs = house
+    tasks.build_book()
+    (folder / "src" / "__pycache__").mkdir()
+    (folder / "src" / "__pycache__" / "model.pyc").write_bytes(b"x")
+    tasks.build_book()
+    assert runs == ["cold", "warm"]
+
+
+def test_every_command_and_gate_explains_itself():
+    shown = subprocess.run([sys.executable, "tasks.py", "help"], cwd=ROOT, capture_output=True, text=True).stdout
+    for name in [*tasks.COMMANDS, *tasks.GATES]:
+        assert name in shown
+    assert all(f.__doc__ for f in [*tasks.COMMANDS.values(), *tasks.GATES.values()])
+
+
+def test_unknown_words_are_named():
+    asked = subprocess.run([sys.executable, "tasks.py", "bake"], cwd=ROOT, capture_output=True, text=True)
+    assert asked.returncode == 2 and "Unknown command 'bake'" in asked.stdout
+    asked = subprocess.run([sys.executable, "tasks.py", "test", "bake"], cwd=ROOT, capture_output=True, text=True)
+    assert asked.returncode == 1 and "The gates are: lint" in asked.stderr
+
+
+def test_ci_runs_the_readmes_command():
+    assert "make test" in (ROOT / "README.md").read_text()
+    assert "exec make test\n" in (ROOT / ".ci" / "run").read_text()
