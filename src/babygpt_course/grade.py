@@ -1,12 +1,13 @@
-"""Grade a folder of submitted exercise notebooks: a gradebook and one feedback page a student.
+"""Grade a folder of submitted exercise notebooks: a gradebook and feedback pages.
 
-Each notebook runs in a process of its own, in an empty folder, with limits on time and memory. Answers are
-taken at the notebook's own `check("01.1", name)` calls and graded by the graders of the installed package,
-loaded afresh from disk each time: what a submission prints, or edits in the loaded graders, does not count.
+Each notebook runs in a process of its own, in an empty folder, with limits on time and
+memory. Answers are taken at the notebook's own `check("01.1", name)` calls and graded by
+the graders of the installed package, loaded afresh from disk each time: what a submission
+prints, or edits in the loaded graders, does not count.
 
-This is NOT a sandbox. A submission runs as you, can read and write your files and use your network, and
-somebody determined can forge a result. It stops mistakes such as endless loops, not attackers. Grade the
-work of strangers on a machine that has nothing to lose.
+This is NOT a sandbox. A submission runs as you: it can read and write your files and use
+your network, and somebody determined can forge a result. This stops mistakes such as
+endless loops, not attackers. Grade strangers on a machine that has nothing to lose.
 """
 
 import ast
@@ -22,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -30,19 +32,19 @@ from babygpt_course.errors import ConfigError
 NOTEBOOK_SECONDS = 300.0
 CELL_SECONDS = 60.0
 MEMORY = 2 * 2**30  # bytes that a submission may take on top of Python and PyTorch
+AT_ONCE = min(4, os.cpu_count() or 1)  # notebooks
 
 
 @dataclass
 class Graded:
-    """What became of one student: results by exercise id, and a line for each notebook that had trouble."""
+    """One student: results by exercise id, and a note for each notebook with trouble."""
 
     student: str
     results: dict = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    @property
-    def points(self) -> int:
-        return sum(r.points for r in self.results.values())
+    def points(self, exercises: list) -> int:
+        return sum(self.results[e.id].points for e in exercises)
 
 
 def grade_folder(
@@ -51,98 +53,90 @@ def grade_folder(
     notebook_seconds: float = NOTEBOOK_SECONDS,
     cell_seconds: float = CELL_SECONDS,
 ) -> list[Graded]:
-    """Grade every notebook below `submissions`, flat or one folder a student, into `out`.
+    """Grade every notebook below `submissions`, flat or one folder a student.
 
-    Writes grades.csv (one row a student, one column an exercise, the total) and feedback/NAME.html.
+    Writes into `out`: grades.csv (a row for each student, a column for each exercise of
+    the chapters handed in, the total) and feedback/NAME.html. Of several answers of one
+    student to an exercise the best counts.
 
     Raises:
         ConfigError: there is no such folder, or no notebook in it.
     """
+    from babygpt_course.exercises import exercises
+    from babygpt_course.exercises.faults import Fault
+    from babygpt_course.exercises.result import Outcome
+
     submissions, out = Path(submissions), Path(out)
     found = notebooks(submissions)
+    chapters = {path.name[:2] for _, path in found}
     graded: dict[str, Graded] = {}
-    touched: set[str] = set()
-    for student, path in found:
-        one = graded.setdefault(student, Graded(student))
-        results, note = grade_notebook(path, notebook_seconds, cell_seconds)
-        touched |= {id[:2] for id in results} | (
-            {path.name[:2]} & {e.id[:2] for e in _exercises()}
-        )
-        for id, result in results.items():
-            if id not in one.results or result.points >= one.results[id].points:
-                one.results[id] = result
-        one.notes += [f"{path.name}: {note}"] if note else []
-        print(
-            f"{student}: {path.name}: {sum(r.points for r in results.values())} points{'; ' * bool(note)}{note}"
-        )
-    columns = [e for e in _exercises() if e.id[:2] in touched]
-    rows = [graded[s] for s in sorted(graded)]
-    for one in rows:
+
+    def one(path: Path) -> tuple[dict, str]:
+        return grade_notebook(path, notebook_seconds, cell_seconds)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for (student, path), (results, note) in zip(
+            found, pool.map(one, [path for _, path in found])
+        ):
+            row = graded.setdefault(student, Graded(student))
+            for id, result in results.items():
+                if id not in row.results or result.points > row.results[id].points:
+                    row.results[id] = result
+            row.notes += [f"{path.name}: {note}"] * bool(note)
+            chapters |= {id[:2] for id in results}
+            points = sum(r.points for r in results.values())
+            print(f"{student}: {path.name}: {points} points{'; ' * bool(note)}{note}")
+
+    columns = [e for e in exercises() if e.id[:2] in chapters]
+    rows = [graded[student] for student in sorted(graded)]
+    for row in rows:
         for e in columns:
-            one.results.setdefault(
-                e.id, e.not_attempted("No answer was checked in this notebook.", " ")
-            )
-    out.mkdir(parents=True, exist_ok=True)
-    write_gradebook(out / "grades.csv", rows, columns)
-    (out / "feedback").mkdir(exist_ok=True)
-    for one, name in zip(rows, file_names([one.student for one in rows])):
-        (out / "feedback" / name).write_text(feedback(one, columns), encoding="utf-8")
+            nothing = Fault("not-attempted", "No answer to this was checked.", "")
+            row.results.setdefault(e.id, e.result(Outcome.NOT_ATTEMPTED, nothing))
+    write_gradebook(out, rows, columns)
     print(f"{len(rows)} students: {out / 'grades.csv'}, feedback in {out / 'feedback'}")
     return rows
 
 
-def _exercises() -> list:
-    from babygpt_course.exercises import exercises
-
-    return exercises()
-
-
 def notebooks(folder: Path) -> list[tuple[str, Path]]:
-    """(student, notebook) for each notebook: the student is the first folder, or the file's name."""
+    """(student, notebook) each: the student is the first folder, or the file's name."""
     if not folder.is_dir():
         raise ConfigError(
-            f"There is no folder {folder}. Give the folder that holds the submitted notebooks."
+            f"There is no folder {folder}. Give the folder with the submitted notebooks."
         )
-    paths = sorted(
-        p
-        for p in folder.rglob("*.ipynb")
-        if not any(part.startswith(".") for part in p.relative_to(folder).parts)
-    )
-    if not paths:
+    names = sorted(p.relative_to(folder) for p in folder.rglob("*.ipynb"))
+    names = [n for n in names if not any(part.startswith(".") for part in n.parts)]
+    if not names:
         raise ConfigError(
-            f"{folder} holds no notebook (*.ipynb), neither directly nor in one folder a student."
+            f"{folder} holds no notebook (*.ipynb), directly or in a folder for each student."
         )
-    return [(p.relative_to(folder).parts[0].removesuffix(".ipynb"), p) for p in paths]
+    return [(n.parts[0].removesuffix(".ipynb"), folder / n) for n in names]
 
 
-# --- in the instructor's process -------------------------------------------------------------------
+# --- in the instructor's process ------------------------------------------------------
 
 
 def grade_notebook(
     path: Path, notebook_seconds: float, cell_seconds: float
 ) -> tuple[dict, str]:
-    """Run one notebook in a child process: its results by id, and a note if it could not be run to its end."""
+    """Run a notebook in a child process: results by id, and a note if there was trouble."""
     try:
-        cells = code_cells(path)
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        return (
-            {},
-            f"this file is not a readable notebook ({type(error).__name__}); ask for it again",
-        )
-    with (
-        tempfile.TemporaryDirectory() as empty,
-        tempfile.TemporaryDirectory() as private,
-    ):
-        todo, done = Path(private) / "cells.json", Path(private) / "results.jsonl"
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        cells = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
+    except (ValueError, KeyError, TypeError, OSError):
+        return {}, "this file is not a readable notebook; ask for it again"
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        empty, todo, done = (Path(folder) / n for n in ("empty", "todo", "done"))
+        empty.mkdir()
         todo.write_text(json.dumps({"cells": cells, "cell_seconds": cell_seconds}))
         done.touch()
-        env = {
-            **os.environ,
+        env = os.environ | {
             "BABYGPT_COURSE_PROGRESS": "off",
-            "OMP_NUM_THREADS": "1",
+            "HOME": str(empty),
             "MPLBACKEND": "agg",
+            "OMP_NUM_THREADS": "1",
+            "PYTHONUSERBASE": site.getuserbase(),
         }
-        env |= {"HOME": empty, "PYTHONUSERBASE": site.getuserbase()}
         child = subprocess.Popen(
             [sys.executable, "-m", "babygpt_course.grade", str(todo), str(done)],
             cwd=empty,
@@ -152,15 +146,14 @@ def grade_notebook(
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        note = ""
         try:
-            if child.wait(notebook_seconds):
-                note = f"the notebook's process ended early (exit code {child.returncode}): out of memory, or it ended itself"
+            child.wait(notebook_seconds)
+            ended = f"its process ended early with exit code {child.returncode}"
         except subprocess.TimeoutExpired:
-            note = f"stopped after {notebook_seconds:.0f} seconds; what was checked before counts"
+            ended = f"stopped after {notebook_seconds:.0f} seconds"
         finally:
             end(child)
-        return read_results(done, len(cells), note)
+        return read_results(done.read_text(encoding="utf-8", errors="replace"), ended)
 
 
 def end(child: subprocess.Popen) -> None:
@@ -172,67 +165,55 @@ def end(child: subprocess.Popen) -> None:
     child.wait()
 
 
-def code_cells(path: Path) -> list[str]:
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    return ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
+def read_results(lines: str, ended: str) -> tuple[dict, str]:
+    """The child's lines: results by id, and a note.
 
-
-def read_results(done: Path, n_cells: int, note: str) -> tuple[dict, str]:
-    """The child's lines. It ran a stranger's code, so only known ids, known outcomes and text are taken."""
+    The child ran somebody's code: only known ids, known outcomes and plain text are taken.
+    """
+    from babygpt_course.exercises import exercises
     from babygpt_course.exercises.result import Outcome, Result
 
-    known, results, troubles = {e.id: e for e in _exercises()}, {}, []
-    for line in done.read_text(encoding="utf-8", errors="replace").splitlines():
+    known, results, troubles = {e.id: e for e in exercises()}, {}, []
+    for line in lines.splitlines():
         try:
             row = json.loads(line)
-            if "trouble" in row:
-                troubles.append(str(row["trouble"])[:200])
-                continue
-            exercise, outcome = known[row["id"]], Outcome(row["outcome"])
-            case = tuple((str(a), str(b)) for a, b in row["case"])
-            points = exercise.points if outcome is Outcome.PASSED else 0
-            texts = [str(row[k]) for k in ("says", "think", "link")]
-            results[exercise.id] = Result(
-                exercise.id,
-                exercise.title,
-                outcome,
-                str(row["message_id"]),
-                points,
-                exercise.points,
-                *texts,
-                case,
-            )
+            if "finished" in row:
+                ended = ""
+            elif "trouble" in row:
+                troubles.append(str(row["trouble"]))
+            else:
+                exercise, outcome = known[row["id"]], Outcome(row["outcome"])
+                results[exercise.id] = Result(
+                    id=exercise.id,
+                    title=exercise.title,
+                    outcome=outcome,
+                    message_id=str(row["message_id"]),
+                    points=exercise.points if outcome is Outcome.PASSED else 0,
+                    max_points=exercise.points,
+                    case=tuple((str(a), str(b)) for a, b in row["case"]),
+                    **{k: str(row[k]) for k in ("says", "think", "link")},
+                )
         except (ValueError, KeyError, TypeError):
             continue
-    if troubles:
-        note = "; ".join(
-            filter(
-                None,
-                [
-                    note,
-                    f"{len(troubles)} of {n_cells} code cells stopped, the first: {troubles[0]}",
-                ],
-            )
-        )
-    return results, note
+    more = f" (and {len(troubles) - 1} more)" * (len(troubles) > 1)
+    ended = f"{ended}; what was checked before counts" if ended else ""
+    return results, "; ".join(filter(None, [ended, *troubles[:1]])) + more
 
 
-def write_gradebook(path: Path, rows: list[Graded], columns: list) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
+def write_gradebook(out: Path, rows: list[Graded], columns: list) -> None:
+    (out / "feedback").mkdir(parents=True, exist_ok=True)
+    with (out / "grades.csv").open("w", newline="", encoding="utf-8") as file:
         write = csv.writer(file).writerow
         write(["student", *(e.id for e in columns), "total", "of", "notes"])
-        for one in rows:
-            points = [one.results[e.id].points for e in columns]
-            notes = " | ".join(one.notes)
+        for row in rows:
+            points = [row.results[e.id].points for e in columns]
+            total, of = row.points(columns), sum(e.points for e in columns)
             write(
-                [
-                    plain(one.student),
-                    *points,
-                    sum(points),
-                    sum(e.points for e in columns),
-                    plain(notes),
-                ]
+                [plain(row.student), *points, total, of, plain(" | ".join(row.notes))]
             )
+    for row, name in zip(rows, file_names([row.student for row in rows])):
+        page = feedback(row, columns)
+        (out / "feedback" / name).write_text(page, encoding="utf-8")
 
 
 def plain(text: str) -> str:
@@ -252,22 +233,41 @@ def file_names(students: list[str]) -> list[str]:
     return names
 
 
-def feedback(one: Graded, columns: list) -> str:
-    """A page that needs nothing else: the points, trouble with files, and every result."""
-    total, name = sum(e.points for e in columns), html.escape(one.student)
-    notes = "".join(f"<li>{html.escape(note)}</li>" for note in one.notes)
-    results = "".join(f"<div>{one.results[e.id]._repr_html_()}</div>" for e in columns)
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Feedback for {name}</title>'
-        '<meta name="viewport" content="width=device-width"><style>:root{color-scheme:light dark}'
-        "body{font:16px/1.5 system-ui,sans-serif;max-width:48rem;margin:2rem auto;padding:0 1rem}div{margin:1rem 0}</style>"
-        f"</head><body><h1>{name}</h1><p><strong>{one.points} of {total} points</strong></p>"
-        + f"<h2>Trouble with the file</h2><ul>{notes}</ul>" * bool(notes)
-        + f"<h2>Exercises</h2>{results}</body></html>\n"
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>Feedback for {name}</title>
+<style>
+:root {{ color-scheme: light dark }}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 48rem; margin: 2rem auto; padding: 0 1rem }}
+section {{ margin: 1rem 0 }}
+</style>
+</head>
+<body>
+<h1>{name}</h1>
+<p><strong>{points} of {of} points</strong></p>
+{notes}
+{results}
+</body>
+</html>
+"""
+
+
+def feedback(row: Graded, columns: list) -> str:
+    """A page that needs nothing else: points, trouble with files, every result."""
+    notes = "".join(f"<li>{html.escape(note)}</li>" for note in row.notes)
+    return PAGE.format(
+        name=html.escape(row.student),
+        points=row.points(columns),
+        of=sum(e.points for e in columns),
+        notes=f"<h2>Trouble with a file</h2><ul>{notes}</ul>" if notes else "",
+        results="\n".join(row.results[e.id]._repr_html_() for e in columns),
     )
 
 
-# --- in the child ----------------------------------------------------------------------------------
+# --- in the child ---------------------------------------------------------------------
 
 
 def answers(cell: str) -> Iterator[tuple[str, ast.expr]]:
@@ -282,21 +282,21 @@ def answers(cell: str) -> Iterator[tuple[str, ast.expr]]:
 
 
 def without_magics(cell: str) -> str:
-    """The cell without lines for the notebook itself, such as `%matplotlib inline` and `!pip install`."""
+    """The cell without notebook commands such as `%matplotlib inline` and `!pip`."""
     if cell.lstrip().startswith("%%"):
         return ""
     return re.sub(r"^([ \t]*)[%!].*$", r"\1pass", cell, flags=re.M)
 
 
 def fresh_graders():
-    """The graders as the files on disk have them, whatever happened to the loaded ones."""
+    """The graders as on disk, whatever happened to the ones that were loaded."""
     for name in [m for m in sys.modules if m.split(".")[0] == "babygpt_course"]:
         del sys.modules[name]
     return importlib.import_module("babygpt_course.exercises")
 
 
 def limit_memory(extra: int) -> None:
-    """Let this process take so many bytes more than it has now, where the system can do that."""
+    """Let this process take so many bytes more than now, where the system can do that."""
     try:
         import resource
 
@@ -307,8 +307,11 @@ def limit_memory(extra: int) -> None:
         pass
 
 
-def child(todo: Path, done: Path) -> None:
-    """Run the cells in order; after each, grade what it checks. A cell that fails does not stop the rest."""
+def run_notebook(cells: list[str], cell_seconds: float, done: Path) -> None:
+    """Run cells in order and grade what each checks, one line of `done` for each result.
+
+    A cell that fails does not stop the rest.
+    """
     import linecache
     import types
 
@@ -316,54 +319,45 @@ def child(todo: Path, done: Path) -> None:
 
     from babygpt_course.exercises.running import Endless, time_limit
 
-    torch.set_num_threads(1)
-    task = json.loads(todo.read_text())
     out = done.open("a", buffering=1, encoding="utf-8")
+
+    def attempt(what: str, seconds: float, action) -> None:
+        try:
+            with time_limit(seconds):
+                action()
+        except Endless:
+            tell({"trouble": f"{what} was stopped after {seconds:.0f} seconds"})
+        except (Exception, SystemExit) as error:
+            said = str(error).split("\n")[0][:100]
+            if isinstance(error, MemoryError) or "allocate memory" in str(error):
+                said = f"out of memory, more than {MEMORY // 2**20} MiB"
+            tell({"trouble": f"{what}: {type(error).__name__}: {said}"})
 
     def tell(row: dict) -> None:
         out.write(json.dumps(row, default=str) + "\n")
 
-    namespace = sys.modules["__main__"] = types.ModuleType("__main__")
+    def grade(id: str, expression: ast.expr, file: str) -> None:
+        answer = eval(compile(ast.Expression(expression), file, "eval"), names)
+        tell(asdict(fresh_graders().find(id).grade(answer)))
+
+    torch.set_num_threads(1)
+    main = sys.modules["__main__"] = types.ModuleType("__main__")
+    names = main.__dict__
     limit_memory(MEMORY)
-    for number, cell in enumerate(task["cells"], 1):
-        file, code = f"<code cell {number}>", without_magics(cell)
-        linecache.cache[file] = (len(code), None, code.splitlines(keepends=True), file)
+    for number, cell in enumerate(map(without_magics, cells), 1):
+        what, file = f"code cell {number}", f"<code cell {number}>"
+        linecache.cache[file] = (len(cell), None, cell.splitlines(True), file)
+        attempt(what, cell_seconds, lambda: exec(compile(cell, file, "exec"), names))  # noqa: B023
         try:
-            with time_limit(task["cell_seconds"]):
-                exec(compile(code, file, "exec"), namespace.__dict__)
-        except Endless:
-            tell(
-                {
-                    "trouble": f"code cell {number} was stopped after {task['cell_seconds']:.0f} seconds"
-                }
-            )
-        except (Exception, SystemExit) as error:
-            tell(
-                {
-                    "trouble": f"code cell {number}: {type(error).__name__}: {str(error)[:100]}"
-                }
-            )
-        try:
-            checked = list(answers(code))
+            checked = list(answers(cell))
         except (SyntaxError, ValueError):
-            continue
+            continue  # its trouble is told already
         for id, expression in checked:
-            try:
-                answer = eval(
-                    compile(ast.Expression(expression), file, "eval"),
-                    namespace.__dict__,
-                )
-                exercise = fresh_graders().find(id)
-                with time_limit(2 * task["cell_seconds"]):
-                    tell(asdict(exercise.grade(answer)))
-            except (Exception, Endless, SystemExit) as error:
-                tell(
-                    {
-                        "trouble": f"{id} could not be graded: {type(error).__name__}: {str(error)[:100]}"
-                    }
-                )
+            attempt(id, 2 * cell_seconds, lambda: grade(id, expression, file))  # noqa: B023
+    tell({"finished": True})
 
 
 if __name__ == "__main__":
-    child(Path(sys.argv[1]), Path(sys.argv[2]))
-    os._exit(0)  # threads that a submission left behind do not hold the child up
+    todo, done = map(Path, sys.argv[1:])
+    run_notebook(**json.loads(todo.read_text()), done=done)
+    os._exit(0)  # do not wait for threads that a submission left behind

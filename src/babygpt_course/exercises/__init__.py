@@ -14,14 +14,18 @@ __all__ = ["UnknownExercise", "check", "hint", "progress"]
 
 
 class UnknownExercise(CourseError):
-    """An exercise id that does not exist. A notebook shows the message without a traceback."""
+    """An exercise id that does not exist. A notebook shows the message without a
+    traceback.
+    """
 
     def _render_traceback_(self) -> list[str]:
         return [str(self)]
 
 
 def exercises(chapter: str | None = None) -> list:
-    """Every exercise, or those of one chapter ("01"): the list EXERCISES of each module exNN beside this file."""
+    """Every exercise, or those of one chapter ("01"): the list EXERCISES of each module
+    exNN beside this file.
+    """
     found = sorted(
         m.name
         for m in pkgutil.iter_modules(__path__)

@@ -21,34 +21,15 @@ _OPERATORS = {
     ast.And: [ast.Or],
     ast.Or: [ast.And],
 }
+_PAIRS = "mean sum, max min, zeros ones, log log2, exp exp2, softmax log_softmax"
+_PAIRS += ", zeros_like ones_like, tril triu, argmax argmin, inf nan"
 _NAMES = {
-    **{
-        "mean": "sum",
-        "sum": "mean",
-        "max": "min",
-        "min": "max",
-        "zeros": "ones",
-        "ones": "zeros",
-    },
-    **{
-        "log2": "log",
-        "log": "log2",
-        "exp": "exp2",
-        "softmax": "log_softmax",
-        "log_softmax": "softmax",
-    },
-    **{
-        "zeros_like": "ones_like",
-        "ones_like": "zeros_like",
-        "tril": "triu",
-        "triu": "tril",
-        "inf": "nan",
-    },
+    a: b for pair in _PAIRS.split(", ") for a, b in [pair.split(), pair.split()[::-1]]
 }
 
 
 def mutants(source: str) -> Iterator[tuple[str, str]]:
-    """Pairs (the changed statement, the changed source); the statement alone tells what was changed."""
+    """(the changed statement, the changed source) of each; the first tells the change."""
     tree = ast.parse(source)
     unchanged, seen = ast.unparse(tree), set()
     for statement, parent, field, index, node in list(_places(tree)):
@@ -78,7 +59,7 @@ def _label(before: str, after: str) -> str:
 
 
 def _places(node: ast.AST, statement=None) -> Iterator[tuple]:
-    """Each node below, with its statement and its place in its parent. No annotations, no docstrings."""
+    """Each node below with its statement and its place; no annotations, no docstrings."""
     for field, value in ast.iter_fields(node):
         if field in ("annotation", "returns", "type_comment"):
             continue

@@ -4,10 +4,12 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from numbers import Real
 
 from torch import Tensor
 
 from babygpt_course.exercises.exercise import Exercise, paragraphs
+from babygpt_course.exercises.faults import Fault
 from babygpt_course.exercises.result import Outcome, Result
 from babygpt_course.exercises.show import kind, show
 
@@ -18,9 +20,9 @@ TOLERANCE = 0.006  # two decimals are enough
 class Prediction(Exercise):
     """The answer is a dict, one number a question.
 
-    Each question is a function that computes the truth by a run; its docstring is the question. A wrong
-    answer is a function too: it gives the numbers that its misconception leads to, for the questions it
-    leads astray.
+    Each question is a function that computes the truth by a run; its docstring is the
+    question. A wrong answer is a function too: it gives the numbers that its
+    misconception leads to, for the questions that it leads astray.
     """
 
     questions: dict[str, Callable[[], float]] = field(default_factory=dict)
@@ -40,67 +42,68 @@ class Prediction(Exercise):
     def grade(self, answer) -> Result:
         if answer is None or answer is ...:
             return self.not_attempted()
-        listed = ", ".join(self.questions)
+        keys = f"Its keys are: {', '.join(self.questions)}."
         if not isinstance(answer, dict):
             says = f"`check` got {kind(answer)}, and needs the dict of predictions."
-            return self.result(
-                Outcome.WRONG_TYPE, "not-a-dict", says, f"Its keys are: {listed}."
-            )
+            return self.result(Outcome.WRONG_TYPE, Fault("not-a-dict", says, keys))
         if unknown := [key for key in answer if key not in self.questions]:
-            says = f"There is no question {unknown[0]!r}."
-            return self.result(
-                Outcome.WRONG_TYPE, "unknown-question", says, f"The keys are: {listed}."
+            says = (
+                f"The dict has an entry {unknown[0]!r}, and there is no such question."
             )
-        if still := [key for key in self.questions if answer.get(key) in (None, ...)]:
-            says = f"Still open: {', '.join(still)}."
-            think = "Commit to a number for each, even a wild guess. A wrong guess that you made is worth more than a right one that you read."
-            return self.not_attempted(says, think)
-        faults = {key: self.judge(key, answer[key]) for key in self.questions}
-        wrong = [key for key, fault in faults.items() if fault]
-        right = f"{len(faults) - len(wrong)} of {len(faults)} predictions agree with the runs"
+            return self.result(
+                Outcome.WRONG_TYPE, Fault("unknown-question", says, keys)
+            )
+        given = {k: v for k, v in answer.items() if v is not None and v is not ...}
+        if still := [key for key in self.questions if key not in given]:
+            return self.not_attempted(f"Still open: {', '.join(still)}.", COMMIT)
+        judged = {key: self.judge(key, given[key]) for key in self.questions}
+        wrong = [key for key, found in judged.items() if found]
+        right = f"{len(judged) - len(wrong)} of {len(judged)} predictions hold"
         if not wrong:
-            return self.result(Outcome.PASSED, "passed", f"{right}.")
+            return self.result(Outcome.PASSED, Fault("passed", f"{right}.", ""))
         key = wrong[0]
-        outcome, message_id, says, think, anchor = faults[key]
-        case = (
+        fault, anchor = judged[key]
+        rows = (
             ("question", f"{key}: {paragraphs(self.questions[key])[0]}"),
             ("expected", show(self.questions[key]())),
-            ("yours", show(answer[key])),
+            ("yours", show(given[key])),
         )
-        says = f"{says}\n({right}; this is the first that does not.)"
-        return self.result(outcome, message_id, says, think, anchor, case)
+        fault = fault._replace(
+            says=f"{fault.says}\n({right}; this is the first to fail.)"
+        )
+        outcome = fault.outcome if fault.id == "not-a-number" else Outcome.WRONG_VALUE
+        return self.result(outcome, fault, anchor, rows)
 
-    def judge(self, key: str, guess) -> tuple[Outcome, str, str, str, str] | None:
-        """None for a right guess, else (outcome, message id, what happened, what to think, anchor)."""
+    def judge(self, key: str, guess) -> tuple[Fault, str] | None:
+        """None for a right guess, else what is wrong and the anchor that helps."""
         truth = self.questions[key]()
         if isinstance(guess, Tensor) and guess.numel() == 1:
             guess = guess.item()
-        if isinstance(guess, bool) or not isinstance(guess, (int, float)):
-            says = f"A number was expected here; this is {kind(guess)}."
+        if isinstance(guess, bool) or not isinstance(guess, Real):
+            says = f"The answer should be a number; this is {kind(guess)}."
             think = "An expression such as `math.log(2)` is fine too."
-            return Outcome.WRONG_TYPE, "not-a-number", says, think, ""
+            return Fault("not-a-number", says, think), ""
         if close(guess, truth):
             return None
         for wrong in self.wrongs:
             values = wrong.function().get(key, ())
             values = values if isinstance(values, tuple) else (values,)
             if any(close(guess, value) for value in values):
-                return (
-                    Outcome.WRONG_VALUE,
-                    wrong.message_id,
-                    wrong.says,
-                    wrong.think,
-                    wrong.anchor,
-                )
-        # The rest of a question's docstring is for a guess behind which no misconception is known.
+                return wrong.message, wrong.anchor
+        # The rest of a question's docstring is for guesses nobody has explained yet.
         think = "\n".join(paragraphs(self.questions[key])[1:])
         says = "This guess does not agree with the run."
-        return Outcome.WRONG_VALUE, "wrong-value", says, think, self.anchor
+        return Fault("wrong-value", says, think), self.anchor
 
-    def not_attempted(self, says="", think="") -> Result:
-        return super().not_attempted(
-            says or "Nothing to check yet: the predictions are still open.", think
-        )
+    def not_attempted(self, says: str = "", think: str = "") -> Result:
+        says = says or "Nothing to check yet: the predictions are still open."
+        return super().not_attempted(says, think)
+
+
+COMMIT = (
+    "Commit to a number for each, even a wild guess. A wrong guess that you made is worth "
+    "more than a right one that you read."
+)
 
 
 def close(a: float, b: float) -> bool:

@@ -1,8 +1,9 @@
-"""The proof that the graders grade: who must pass passes, who must fail fails with its own message.
+"""The proof that the graders grade.
 
-For each exercise: the solution (from solutions/NN_name.ipynb) and the correct answers in other styles pass;
-each named wrong answer fails with its own message; the stub is "not attempted"; and each mutant of the
-solution, changed in one place, fails, or is listed as equivalent with the reason.
+For each exercise: the solution (from solutions/NN_name.ipynb) and the correct answers
+in other styles pass; each named wrong answer fails with its own message; the stub is
+"not attempted"; and each mutant of the solution, changed in one place, fails, or is
+listed as equivalent with the reason.
 """
 
 import ast
@@ -15,19 +16,17 @@ from pathlib import Path
 from babygpt_course.errors import CourseError
 from babygpt_course.exercises import exercises
 from babygpt_course.exercises.exercise import Exercise
+from babygpt_course.exercises.faults import Fault
 from babygpt_course.exercises.mutants import mutants
 from babygpt_course.exercises.prediction import Prediction
 from babygpt_course.exercises.result import Outcome, Result
 from babygpt_course.exercises.running import Endless, quiet, time_limit
+from babygpt_course.exercises.show import show
 from babygpt_course.exercises.split import REGION, source, stub
 
-SOLUTION, STYLE, STUB, WRONG, MUTANT = (
-    "solution",
-    "other style",
-    "stub",
-    "wrong answer",
-    "mutant",
-)
+SOLUTION, STYLE, STUB = "solution", "other style", "stub"
+WRONG, MUTANT = "wrong answer", "mutant"
+ANY = "any failure"
 
 
 class ProofError(CourseError):
@@ -36,7 +35,7 @@ class ProofError(CourseError):
 
 @dataclass(frozen=True)
 class Row:
-    """One answer and what became of it. `expected` is a message id, or "any failure"."""
+    """One answer and what became of it. `expected` is a message id, or ANY."""
 
     exercise: str
     kind: str
@@ -51,82 +50,48 @@ class Row:
 def prove(exercise: Exercise, folder: Path | None = None) -> list[Row]:
     """Every answer to an exercise that must pass or fail, graded."""
     code, imports = solution_cell(exercise, folder)
+    rows: list[Row] = []
 
-    def row(kind: str, name: str, expected: str, result: Result, note: str = "") -> Row:
-        ok = result.message_id == expected
-        return Row(
-            exercise.id,
-            kind,
-            name,
-            expected,
-            str(result.outcome),
-            result.message_id,
-            ok,
-            note,
-        )
+    def add(kind: str, name: str, expected: str, result: Result, reason="") -> None:
+        found, id = str(result.outcome), result.message_id
+        ok = not result.passed if expected == ANY else id == expected
+        rows.append(Row(exercise.id, kind, name, expected, found, id, ok, reason))
 
-    rows = [
-        row(
-            SOLUTION,
-            "solution",
-            "passed",
-            exercise.grade(answer(exercise, code, imports)),
-        ),
-        row(
-            STUB,
-            "stub",
-            "not-attempted",
-            exercise.grade(answer(exercise, stub(code), imports)),
-        ),
-    ]
-    rows += [
-        row(STYLE, f.__name__.replace("_", "-"), "passed", exercise.grade(f))
-        for f in exercise.rights
-    ]
-    rows += [
-        row(WRONG, name, expected, exercise.grade(a))
-        for name, expected, a in wrong_answers(exercise)
-    ]
-    for label, text in mutants(code):
-        result, reason = (
-            graded_mutant(exercise, text, imports),
-            exercise.equivalent.get(label, ""),
-        )
-        expected = "passed" if reason else "any failure"
-        ok = result.passed == bool(reason)
-        rows.append(
-            Row(
-                exercise.id,
-                MUTANT,
-                label,
-                expected,
-                str(result.outcome),
-                result.message_id,
-                ok,
-                reason,
-            )
-        )
-    stale = set(exercise.equivalent) - {r.name for r in rows if r.kind == MUTANT}
-    rows += [
-        Row(exercise.id, MUTANT, label, "passed", "no such mutant", "", False)
-        for label in sorted(stale)
-    ]
+    solution, untouched = (answer(exercise, c, imports) for c in (code, stub(code)))
+    add(SOLUTION, "solution", "passed", exercise.grade(solution))
+    add(STUB, "stub", "not-attempted", exercise.grade(untouched))
+    for name, style in styles(exercise):
+        add(STYLE, name, "passed", exercise.grade(style))
+    for name, id, wrong in wrong_answers(exercise):
+        add(WRONG, name, id, exercise.grade(wrong))
+    unused = dict(exercise.equivalent)
+    for name, text in mutants(code):
+        reason = unused.pop(name, "")
+        result = graded_mutant(exercise, text, imports)
+        add(MUTANT, name, "passed" if reason else ANY, result, reason)
+    for name in unused:
+        nothing = Fault("no-such-mutant", "", "")
+        add(MUTANT, name, "passed", exercise.result(Outcome.NOT_ATTEMPTED, nothing))
     return rows
 
 
+def styles(exercise: Exercise) -> Iterator[tuple[str, object]]:
+    """(name, answer) of each correct answer in another style."""
+    for f in exercise.rights:
+        name = f.__name__.replace("_", "-")
+        yield name, f() if isinstance(exercise, Prediction) else f
+
+
 def wrong_answers(exercise: Exercise) -> Iterator[tuple[str, str, object]]:
-    """(name, message id, answer) of each wrong answer; for a prediction one for each number it leads to."""
+    """(name, message id, answer) of each; of a prediction, for each number it leads to."""
     for wrong in exercise.wrongs:
         if not isinstance(exercise, Prediction):
             yield wrong.name, wrong.message_id, wrong.function
             continue
         for key, values in wrong.function().items():
             for value in values if isinstance(values, tuple) else (values,):
-                yield (
-                    f"{wrong.name} ({key})",
-                    wrong.message_id,
-                    {**exercise.truth(), key: value},
-                )
+                name = f"{wrong.name} ({key} = {show(value)})"
+                yield name, wrong.message_id, {**exercise.truth(), key: value}
 
 
 def graded_mutant(exercise: Exercise, code: str, imports: str) -> Result:
@@ -134,21 +99,15 @@ def graded_mutant(exercise: Exercise, code: str, imports: str) -> Result:
         with quiet(), time_limit(5):
             made = answer(exercise, code, imports)
     except (Exception, Endless) as error:
-        return exercise.result(
-            Outcome.WRONG_TYPE, "raised", f"the cell itself stops: {error!r}"
-        )
+        message = Fault("raised", f"the cell itself stops: {error!r}", "")
+        return exercise.result(Outcome.WRONG_TYPE, message)
     return exercise.grade(made)
 
 
 def answer(exercise: Exercise, code: str, imports: str):
     """What a cell makes: the value of the exercise's name after running it."""
     filename = f"<{exercise.id} {hash(code)}>"
-    linecache.cache[filename] = (
-        len(code),
-        None,
-        code.splitlines(keepends=True),
-        filename,
-    )
+    linecache.cache[filename] = (len(code), None, code.splitlines(True), filename)
     namespace: dict = {}
     exec(imports, namespace)
     exec(compile(code, filename, "exec"), namespace)
@@ -164,19 +123,10 @@ def solution_cell(exercise: Exercise, folder: Path | None = None) -> tuple[str, 
     folder = folder or Path(__file__).resolve().parents[3] / "solutions"
     path = folder / f"{exercise.chapter}.ipynb"
     if not path.exists():
-        raise ProofError(
-            f"The proof needs the solutions, which are in the repository only; there is no {path}."
-        )
-    cells = [
-        source(c)
-        for c in json.loads(path.read_text(encoding="utf-8"))["cells"]
-        if c["cell_type"] == "code"
-    ]
-    imports = [
-        c
-        for c in cells
-        if all(isinstance(s, (ast.Import, ast.ImportFrom)) for s in ast.parse(c).body)
-    ]
+        raise ProofError(f"The proof needs the repository's solutions: no {path}.")
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    cells = [source(c) for c in cells if c["cell_type"] == "code"]
+    imports = [c for c in cells if only_imports(c)]
     for cell in cells:
         if REGION.search(cell) and exercise.name in defined(cell):
             return cell, "\n".join(imports)
@@ -185,20 +135,23 @@ def solution_cell(exercise: Exercise, folder: Path | None = None) -> tuple[str, 
     )
 
 
+def only_imports(code: str) -> bool:
+    kinds = (ast.Import, ast.ImportFrom)
+    return all(isinstance(statement, kinds) for statement in ast.parse(code).body)
+
+
 def defined(code: str) -> set[str]:
     """The names that a cell's top level defines."""
-    body = ast.parse(code).body
-    assigned = {
-        t.id
-        for s in body
-        if isinstance(s, ast.Assign)
-        for t in s.targets
-        if isinstance(t, ast.Name)
-    }
-    return assigned | {s.name for s in body if isinstance(s, ast.FunctionDef)}
+    names: set[str] = set()
+    for statement in ast.parse(code).body:
+        if isinstance(statement, ast.FunctionDef):
+            names.add(statement.name)
+        elif isinstance(statement, ast.Assign):
+            names |= {t.id for t in statement.targets if isinstance(t, ast.Name)}
+    return names
 
 
-# --- the page --------------------------------------------------------------------------------------
+# --- the page -------------------------------------------------------------------------
 
 
 def kill_table(folder: Path | None = None) -> "KillTable":
@@ -210,10 +163,8 @@ def kill_table(folder: Path | None = None) -> "KillTable":
     everything = exercises()
     rows = [row for exercise in everything for row in prove(exercise, folder)]
     if bad := [r for r in rows if not r.ok]:
-        listed = "\n".join(
-            f"  {r.exercise} {r.kind} {r.name}: expected {r.expected}, got {r.message_id or r.outcome}"
-            for r in bad
-        )
+        told = "  {0.exercise} {0.kind} {0.name}: expected {0.expected}, got {0.message_id}"
+        listed = "\n".join(told.format(row) for row in bad)
         raise ProofError(f"The graders are not proved:\n{listed}")
     return KillTable(everything, rows)
 
@@ -228,42 +179,39 @@ class KillTable:
         return self._repr_markdown_()
 
     def _repr_markdown_(self) -> str:
-        return "\n".join(
-            [
-                *self._summary(),
-                *(line for e in self.exercises for line in self._details(e)),
-            ]
-        )
+        parts = [self._summary(), *map(self._details, self.exercises)]
+        return "\n".join(line for part in parts for line in part)
 
     def _of(self, exercise: Exercise, kind: str) -> list[Row]:
         return [r for r in self.rows if r.exercise == exercise.id and r.kind == kind]
 
     def _summary(self) -> Iterator[str]:
-        yield "| exercise | correct answers that pass | wrong answers, each with its own message | mutants caught | mutants that change nothing |"
+        yield (
+            "| exercise | right answers that pass | wrong answers that get their message "
+            "| mutants that fail | mutants that change nothing |"
+        )
         yield "|---|---:|---:|---:|---:|"
         for e in self.exercises:
-            made = self._of(e, MUTANT)
-            equal = sum(bool(r.note) for r in made)
-            right = len(self._of(e, STYLE)) + 1
-            yield f"| {e.id} {e.title} | {right} | {len(self._of(e, WRONG))} | {len(made) - equal} of {len(made) - equal} | {equal} |"
+            right, wrong = len(self._of(e, STYLE)) + 1, len(self._of(e, WRONG))
+            equal = sum(bool(r.note) for r in self._of(e, MUTANT))
+            caught = len(self._of(e, MUTANT)) - equal
+            yield f"| {e.id} {e.title} | {right} | {wrong} | {caught} | {equal} |"
 
     def _details(self, e: Exercise) -> Iterator[str]:
         yield f"\n## {e.id} {e.title}\n"
-        yield "| answer | kind | outcome | message |"
-        yield "|---|---|---|---|"
+        yield "| answer | kind | outcome | message |\n|---|---|---|---|"
         for kind in (SOLUTION, STYLE, STUB, WRONG):
             for r in self._of(e, kind):
                 yield f"| {r.name} | {kind} | {r.outcome} | `{r.message_id}` |"
-        made = self._of(e, MUTANT)
-        if equal := [r for r in made if r.note]:
+        equal = [r for r in self._of(e, MUTANT) if r.note]
+        caught = [r for r in self._of(e, MUTANT) if not r.note]
+        if equal:
             yield "\nMutants that change nothing, and why:\n"
             yield from (f"- `{r.name}`: {r.note}" for r in equal)
-        yield f"\n<details><summary>The {len(made) - len([r for r in made if r.note])} mutants of the solution that were caught</summary>\n"
-        yield "| changed line | outcome | message |"
-        yield "|---|---|---|"
-        for r in made:
-            if not r.note:
-                yield f"| {cell_code(r.name)} | {r.outcome} | `{r.message_id}` |"
+        yield f"\n<details><summary>The {len(caught)} mutants that fail</summary>\n"
+        yield "| changed line | outcome | message |\n|---|---|---|"
+        for r in caught:
+            yield f"| {cell_code(r.name)} | {r.outcome} | `{r.message_id}` |"
         yield "\n</details>"
 
 

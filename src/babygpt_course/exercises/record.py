@@ -1,9 +1,11 @@
 """The learner's progress: one JSON file on this machine, no account.
 
-The file is in the user's data folder. The environment variable BABYGPT_COURSE_PROGRESS names another
-file, or is "off" to record nothing. A file that cannot be read is set aside, never overwritten.
+The file is in the user's data folder. The environment variable BABYGPT_COURSE_PROGRESS
+names another file, or is "off" to record nothing. A file that cannot be read is set
+aside, never overwritten.
 """
 
+import contextlib
 import html
 import json
 import os
@@ -11,6 +13,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from babygpt_course.exercises.exercise import split
 from babygpt_course.exercises.result import Outcome, Result, card, rich
 
 _memory: dict[str, dict] = {}  # what could not, or should not, be saved
@@ -36,20 +39,16 @@ def path() -> Path | None:
 
 
 def load() -> tuple[dict[str, dict], str]:
-    """What is recorded, by exercise id; and a note for the learner, empty if all is well."""
+    """What is recorded, by exercise id; and a note for the learner if there is trouble."""
     file = path()
     if file is None:
         return dict(_memory), ""
     try:
         return _read(file) | _memory, ""
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return dict(_memory), ""
-    except (ValueError, TypeError):
+    except (OSError, ValueError, TypeError, AttributeError, KeyError):
         return dict(_memory), _set_aside(file)
-    except OSError as error:
-        return dict(
-            _memory
-        ), f"Your progress in {file} cannot be read ({error.strerror})."
 
 
 def _read(file: Path) -> dict[str, dict]:
@@ -70,12 +69,15 @@ def _set_aside(file: Path) -> str:
     try:
         file.replace(aside)
     except OSError as error:
-        return f"Your progress file {file} is damaged and could not be set aside ({error.strerror})."
-    return f"Your progress file was damaged. It is kept as {aside}, and a new one was started."
+        reason = error.strerror
+        return f"Your progress file {file} cannot be read or set aside ({reason})."
+    return (
+        f"Your progress file was damaged. It is kept as {aside}; a new one was started."
+    )
 
 
 def save(rows: dict[str, dict]) -> str:
-    """Write the whole file at once or not at all; a note for the learner when it cannot be written."""
+    """Write the whole file or nothing of it; a note for the learner if that fails."""
     file = path()
     if file is None:
         _memory.update(rows)
@@ -90,10 +92,11 @@ def save(rows: dict[str, dict]) -> str:
         part.replace(file)
     except OSError as error:
         _memory.update(rows)
-        part.unlink(missing_ok=True) if os.access(file.parent, os.W_OK) else None
+        with contextlib.suppress(OSError):
+            part.unlink()
         return (
-            f"This result counts, but could not be saved in {file} ({error.strerror}). Set the environment variable "
-            "BABYGPT_COURSE_PROGRESS to a file that can be written."
+            f"This result counts, but could not be saved in {file} ({error.strerror}). "
+            "The environment variable BABYGPT_COURSE_PROGRESS can name another file."
         )
     _memory.clear()
     return ""
@@ -143,7 +146,7 @@ def hinted(exercise) -> Hint:
     names = ("a question", "a formula", "pseudocode")
     steps = tuple(
         (f"Hint {i} of 3, {name}", text)
-        for i, (name, text) in enumerate(zip(names, exercise.hints), 1)
+        for i, (name, text) in enumerate(zip(names, split(exercise.hints)), 1)
     )
     shown = row["hints"]
     row["hints"] = min(shown + 1, 3)
@@ -163,23 +166,16 @@ class Progress:
     @property
     def total(self) -> str:
         done = sum(bool(row["passed"]) for _, row in self.rows)
-        return f"{self.points} of {self.max_points} points, {done} of {len(self.rows)} exercises passed"
+        points = f"{self.points} of {self.max_points} points"
+        return f"{points}, {done} of {len(self.rows)} exercises passed"
 
     def _cells(self, exercise, row) -> tuple[str, ...]:
-        outcome = (
-            Outcome(row["outcome"])
-            if row["outcome"] in list(Outcome)
-            else Outcome.NOT_ATTEMPTED
-        )
+        known = row["outcome"] in list(Outcome)
+        outcome = Outcome(row["outcome"]) if known else Outcome.NOT_ATTEMPTED
+        points = f"{row['points']} of {exercise.points}"
+        tries, hints = str(row["tries"]), str(row["hints"])
         state = f"{outcome.mark} {outcome}"
-        return (
-            exercise.id,
-            exercise.title,
-            state,
-            f"{row['points']} of {exercise.points}",
-            str(row["tries"]),
-            str(row["hints"]),
-        )
+        return exercise.id, exercise.title, state, points, tries, hints
 
     HEADER = ("", "exercise", "state", "points", "tries", "hints")
 
@@ -199,17 +195,23 @@ class Progress:
         head = "".join(
             f'<th scope="col" {style}>{name or "id"}</th>' for name in self.HEADER
         )
-        body = "".join(
-            "<tr>"
-            + "".join(f"<td {style}>{html.escape(c)}</td>" for c in self._cells(*r))
-            + "</tr>"
-            for r in self.rows
+        rows = (
+            "".join(
+                f"<td {style}>{html.escape(cell)}</td>" for cell in self._cells(*row)
+            )
+            for row in self.rows
+        )
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        scrolls = (
+            'tabindex="0" role="region" aria-label="Progress" style="overflow-x:auto"'
         )
         return card(
-            f"<table style='border-collapse:collapse'><caption style='text-align:left'><strong>{self.total}</strong></caption>"
-            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-            f'<progress value="{self.points}" max="{self.max_points}" aria-label="{self.total}" style="width:100%"></progress>'
+            f"<div {scrolls}><table style='border-collapse:collapse'>"
+            f"<caption style='text-align:left'><strong>{self.total}</strong></caption>"
+            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+            f'<progress value="{self.points}" max="{self.max_points}" '
+            f'aria-label="{self.total}" style="width:100%"></progress>'
             + f"<p>{html.escape(self.note)}</p>"
             * bool(self.note),
-            "Progress",
+            "Your progress",
         )

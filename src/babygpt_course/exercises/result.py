@@ -18,12 +18,12 @@ class Outcome(StrEnum):
 
     @property
     def mark(self) -> str:
-        """A sign beside the words, so that neither color nor sign is needed to know the outcome."""
+        """A sign beside the words, which say it without color and without the sign."""
         return {"passed": "✓", "not attempted": "○"}.get(self, "✗")
 
 
 def chapter_url(chapter: str, anchor: str) -> str:
-    """The address of a section of a chapter; `chapter` is its file name, such as "01_bigram"."""
+    """The address of a section; `chapter` is the file's name, such as "01_bigram"."""
     return f"{links.SITE}/chapters/{chapter}.html#{anchor}"
 
 
@@ -43,9 +43,7 @@ class Result:
     says: str  # what happened, and the misconception behind it where it is known
     think: str = ""  # what to think about next
     link: str = ""  # the section of the chapter that repairs it
-    case: tuple[
-        tuple[str, str], ...
-    ] = ()  # ("input", ...), ("expected", ...), ("yours", ...)
+    case: tuple[tuple[str, str], ...] = ()  # ("input", ...), ("expected", ...), ...
     note: str = ""  # about the progress file, when there is something to say
 
     @property
@@ -72,38 +70,41 @@ class Result:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
+        is_case = bool(self.case) and self.case[0][0] == "input"
+        caption = f"<caption {LEFT}>{CAPTION}</caption>" * is_case
         rows = "".join(
-            f'<tr><th scope="row" style="text-align:left;vertical-align:top;padding:2px 12px 2px 0">{name}</th>'
-            f'<td style="text-align:left;padding:2px 0"><pre style="margin:0;white-space:pre-wrap">{html.escape(value)}</pre></td></tr>'
+            f"<tr><th scope='row' {LEFT}>{name}</th>"
+            f"<td {LEFT}><pre {CODE}>{html.escape(value)}</pre></td></tr>"
             for name, value in self.case
         )
-        is_case = bool(self.case) and self.case[0][0] == "input"
-        caption = f"<caption style='text-align:left'>{CAPTION}</caption>" * is_case
         parts = [
-            f"<p style='margin:0'><strong>{html.escape(self.headline)}</strong>"
+            f"<p {TEXT}><strong>{html.escape(self.headline)}</strong>"
             f" &nbsp; {self.points} of {self.max_points} points</p>",
-            "<table style='margin:8px 0;border-collapse:collapse'>"
-            f"{caption}<tbody>{rows}</tbody></table>" * bool(rows),
-            f"<p style='margin:6px 0 0'>{rich(self.says)}</p>",
-            f"<p style='margin:6px 0 0'><strong>Think about this:</strong> {rich(self.think)}</p>"
+            f"<table style='margin:8px 0;border-collapse:collapse'>{caption}"
+            f"<tbody>{rows}</tbody></table>" * bool(rows),
+            f"<p {TEXT}>{rich(self.says)}</p>",
+            f"<p {TEXT}><strong>Think about this:</strong> {rich(self.think)}</p>"
             * bool(self.think),
-            f"<p style='margin:6px 0 0'><a href='{html.escape(self.link)}'>Read the part of the chapter "
-            "that explains it</a></p>" * bool(self.link),
-            f"<p style='margin:6px 0 0'><strong>Note:</strong> {html.escape(self.note)}</p>"
+            f"<p {TEXT}><a href='{html.escape(self.link)}'>"
+            "Read the part of the chapter that explains it</a></p>" * bool(self.link),
+            f"<p {TEXT}><strong>Note:</strong> {html.escape(self.note)}</p>"
             * bool(self.note),
         ]
-        return card(
-            "".join(parts), f"Exercise {self.id}: {self.outcome}", solid=self.passed
-        )
+        label = f"Exercise {self.id}: {self.outcome}"
+        return card("".join(parts), label, solid=self.passed)
+
+
+LEFT = "style='text-align:left;vertical-align:top;padding:2px 12px 2px 0'"
+CODE = "style='margin:0;white-space:pre-wrap;overflow-wrap:anywhere'"
+TEXT = "style='margin:6px 0 0'"
 
 
 def card(body: str, label: str, solid: bool = True) -> str:
     """A box in the colors of the page around it."""
-    line = "solid" if solid else "dashed"
-    return (
-        f'<section class="course-result" aria-label="{html.escape(label)}" '
-        f'style="border:1px solid;border-left:5px {line};padding:8px 14px;max-width:46rem">{body}</section>'
-    )
+    edge = f"border:1px solid;border-left:5px {'solid' if solid else 'dashed'}"
+    style = f"{edge};padding:8px 14px;max-width:46rem"
+    open_tag = f'<section class="course-result" aria-label="{html.escape(label)}"'
+    return f'{open_tag} style="{style}">{body}</section>'
 
 
 def rich(text: str) -> str:

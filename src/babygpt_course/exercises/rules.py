@@ -1,7 +1,7 @@
 """Rules that an answer must keep, such as "no Python loop", read from its code.
 
-The source is parsed where it can be had; else the bytecode is read. Helpers that the learner wrote
-beside the function count as part of it.
+The source is parsed where it can be had; else the bytecode is read. Helpers that the
+learner wrote beside the function count as part of it.
 """
 
 import ast
@@ -50,16 +50,17 @@ def no_loops(think: str) -> Rule:
     )
 
 
-def forbid(*names: str, think: str) -> Rule:
-    """The answer must do without these functions or methods."""
-    says = (
-        "The values are right, but `{name}` does the part that this exercise is about."
-    )
-    return Rule("forbidden-call", frozenset(names), says, think)
+def forbid(names: str, think: str) -> Rule:
+    """The answer must do without these functions or methods, separated by spaces."""
+    says = "The values are right, but `{name}` does what this exercise is about."
+    return Rule("forbidden-call", frozenset(names.split()), says, think)
 
 
 def used(function: Callable) -> Iterator[tuple[str, str]]:
-    """Every loop, name and attribute in a function and in its own helpers, each with its line of code."""
+    """Every loop and every name that a function and its own helpers use, with the line.
+
+    Local variables do not count: `grad = ...` is only a name.
+    """
     waiting, seen = [inspect.unwrap(function)], set()
     while waiting:
         f = waiting.pop(0)
@@ -73,11 +74,8 @@ def used(function: Callable) -> Iterator[tuple[str, str]]:
             thing = around.get(name)
             if isinstance(thing, FunctionType) and thing.__globals__ is f.__globals__:
                 waiting.append(thing)
-            elif callable(thing) and (real := getattr(thing, "__name__", name)) != name:
-                yield (
-                    real,
-                    line,
-                )  # `from torch.nn.functional import cross_entropy as ce`
+            elif callable(thing) and hasattr(thing, "__name__"):
+                yield thing.__name__, line  # `from torch... import cross_entropy as ce`
 
 
 def _closure(f: FunctionType) -> dict:
@@ -90,16 +88,22 @@ def _from_source(f: FunctionType) -> list[tuple[str, str]]:
         tree = ast.parse(source)
     except (OSError, TypeError, SyntaxError):
         return []
-    lines, found = source.splitlines(), []
+    lines, found, local = source.splitlines(), [], set()
     for node in ast.walk(tree):
-        name = (
-            _AST_LOOPS.get(type(node))
-            or getattr(node, "id", None)
-            or getattr(node, "attr", None)
-        )
-        if isinstance(name, str) and hasattr(node, "lineno"):
-            found.append((node.lineno, name, lines[node.lineno - 1].strip()))
-    return [(name, line) for _, name, line in sorted(found, key=lambda each: each[0])]
+        match node:
+            case ast.Name(name, ast.Store()) | ast.arg(name):
+                local.add(name)
+            case ast.Name(name):
+                found.append((node.lineno, name, name))
+            case ast.Attribute(_, name):
+                found.append((node.lineno, name, None))
+            case _ if type(node) in _AST_LOOPS:
+                found.append((node.lineno, _AST_LOOPS[type(node)], None))
+    return [
+        (name, lines[at - 1].strip())
+        for at, name, variable in sorted(found, key=lambda each: each[0])
+        if variable not in local
+    ]
 
 
 def _from_bytecode(code: CodeType) -> Iterator[tuple[str, str]]:

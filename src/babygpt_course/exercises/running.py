@@ -1,4 +1,6 @@
-"""Call a learner's function once, safely: copied arguments, a time limit, no printing, errors as data."""
+"""Call a learner's function once, safely: copied arguments, a time limit, no printing,
+errors as data.
+"""
 
 import contextlib
 import io
@@ -20,12 +22,16 @@ CALL_SECONDS = 10.0  # a call on a small case that takes longer will not end
 
 
 class Endless(BaseException):
-    """The time limit struck. Not an Exception, so that a learner's `except Exception` does not catch it."""
+    """The time limit struck. Not an Exception, so that a learner's `except Exception`
+    does not catch it.
+    """
 
 
 @contextlib.contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise Endless in the block after so many seconds. Needs the main thread and a Unix; else no limit."""
+    """Raise Endless in the block after so many seconds. Needs the main thread and a
+    Unix; else no limit.
+    """
     usable = (
         hasattr(signal, "setitimer")
         and threading.current_thread() is threading.main_thread()
@@ -54,25 +60,27 @@ class Run:
 
     value: Any = None
     error: BaseException | None = None
+    entered: bool = True  # False when the call itself was refused
     line: str = ""  # the learner's line that raised
     changed: int | None = None
     args: tuple = ()  # the arguments as they are after the call
     seconds: float = 0.0
 
 
-def run(function: Callable, args: tuple, seconds: float = CALL_SECONDS) -> Run:
-    """Call `function` on copies of `args`."""
-    own = copies(args)
+def run(function: Callable, args: tuple, copy: bool = True) -> Run:
+    """Call `function`, on copies of `args` unless told otherwise."""
+    own = copies(args) if copy else args
     out = Run(args=own)
     began = time.perf_counter()
     try:
-        with time_limit(seconds), quiet():
+        with time_limit(CALL_SECONDS), quiet():
             out.value = function(*own)
     except (Exception, Endless, SystemExit) as error:
         out.error, out.line = error, line_of(error, function)
+        out.entered = error.__traceback__.tb_next is not None
     out.seconds = time.perf_counter() - began
-    changed = (i for i, (a, b) in enumerate(zip(args, own)) if not unchanged(a, b))
-    out.changed = next(changed, None)
+    pairs = enumerate(zip(args, own))
+    out.changed = next((i for i, (a, b) in pairs if not unchanged(a, b)), None)
     return out
 
 
@@ -85,7 +93,9 @@ def quiet() -> Iterator[None]:
 
 
 def copies(value):
-    """A deep copy that keeps the strides of tensors, so that a non-contiguous input stays one."""
+    """A deep copy that keeps the strides of tensors, so that a non-contiguous input
+    stays one.
+    """
     if isinstance(value, tuple):
         return tuple(copies(v) for v in value)
     if isinstance(value, Tensor):

@@ -10,8 +10,10 @@ SMALL = 40  # numbers in a tensor that is still written out
 
 
 def show(value, columns: bool = False) -> str:
-    """A value as Python code; large tensors by their shape and dtype. `columns` aligns the rows of a table."""
+    """A value as Python code; a large tensor in words. `columns` aligns a table's rows."""
     if isinstance(value, Tensor):
+        if value.layout != torch.strided or value.is_meta:
+            return kind(value)
         if value.numel() > SMALL:
             layout = "" if value.is_contiguous() else ", not contiguous in memory"
             return f"a tensor of shape {tuple(value.shape)}, {dtype(value)}{layout}"

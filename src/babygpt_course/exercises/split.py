@@ -1,8 +1,10 @@
-"""Make what a learner opens from the solutions: `python -m babygpt_course.exercises.split [--check]`.
+"""Make what a learner opens from the solutions: `python -m
+babygpt_course.exercises.split [--check]`.
 
-In solutions/NN_name.ipynb the lines between `# BEGIN SOLUTION` and `# END SOLUTION` are the solution. In
-exercises/NN_name.ipynb they become `raise NotImplementedError`, or the region's own `# STUB ` lines. A cell
-tagged "solution-only" is left out, and the title's "Solutions" becomes "Exercises".
+In solutions/NN_name.ipynb the lines between `# BEGIN SOLUTION` and `# END SOLUTION` are
+the solution. In exercises/NN_name.ipynb they become `raise NotImplementedError`, or the
+region's own `# STUB ` lines. A cell tagged "solution-only" is left out, and the title's
+"Solutions" becomes "Exercises".
 """
 
 import json
@@ -68,7 +70,9 @@ def exercise_text(path: Path) -> str:
 
 
 def keep_launch_strip(made: str, target: Path) -> str:
-    """The links at the head differ between the folders and are written by `make sync`: keep those there are."""
+    """The links at the head differ between the folders and are written by `make sync`:
+    keep those there are.
+    """
     if not target.exists():
         return made
     old = {

@@ -5,7 +5,8 @@ import math
 import torch
 import torch.nn.functional as F
 
-from babygpt_course.exercises.exercise import NON_CONTIGUOUS, Case, Exercise
+from babygpt_course.exercises.exercise import Case, Exercise
+from babygpt_course.exercises.faults import NON_CONTIGUOUS
 from babygpt_course.exercises.rules import forbid
 
 exercise = Exercise(
@@ -18,22 +19,24 @@ exercise = Exercise(
     anchor="vectorize",
     rules=(
         forbid(
-            "cross_entropy",
-            "nll_loss",
-            "binary_cross_entropy",
-            "CrossEntropyLoss",
-            "NLLLoss",
-            think="Look up the probability of each pair that occurs, take the logarithm, and average. That is all "
-            "a cross-entropy is, and after this exercise you may use the library's.",
+            "cross_entropy nll_loss binary_cross_entropy CrossEntropyLoss NLLLoss",
+            think=(
+                "Look up the probability of each pair that occurs, take the logarithm, "
+                "and average. That is all a cross-entropy is, and after this exercise "
+                "you may use the library's."
+            ),
         ),
     ),
-    hints=(
-        "If the model gave the character that came a probability of 1/8, how many yes-or-no questions is that "
-        "worth? And 1/2? And 1?",
-        "The mean, over all pairs (a, b) of the text, of -log2 p(b | a), where p(b | a) stands in row a, column b.",
-        "p = probs[previous, following], one number a pair (index with two tensors at once); minus the mean of "
-        "log2 of them.",
-    ),
+    hints="""
+    If the model gave the character that came a probability of 1/8, how many
+    yes-or-no questions is that worth? And 1/2? And 1?
+
+    The mean, over all pairs (a, b) of the text, of -log2 p(b | a), where p(b | a)
+    stands in row a, column b.
+
+    p = probs[previous, following], one number a pair (index with two tensors at
+    once); minus the mean of log2 of them.
+    """,
 )
 
 
@@ -72,7 +75,7 @@ def cases():
     yield Case((probs.T.contiguous().T, ids.repeat_interleave(2)[::2]), NON_CONTIGUOUS)
 
 
-# --- correct in other ways -------------------------------------------------------------------------
+# --- correct in other ways ------------------------------------------------------------
 
 
 @exercise.right
@@ -94,7 +97,7 @@ def flat_lookup(probs, ids):
     return float(probs.flatten()[at].log2().neg().sum() / at.numel())
 
 
-# --- wrong, each with the misconception behind it --------------------------------------------------
+# --- wrong, each with the misconception behind it -------------------------------------
 
 
 def surprises(probs, ids):
@@ -106,27 +109,30 @@ def surprises(probs, ids):
 def nats_instead_of_bits(probs, ids):
     """These are nats: the logarithm is the natural one.
 
-    A bit is one yes-or-no question, so p = 1/2 must cost exactly 1. What does your function say for 1/2? `log` is
-    base e in torch and in math; `log2` is there too.
+    A bit is one yes-or-no question, so p = 1/2 must cost exactly 1. What does your
+    function say for 1/2? `log` is base e in torch and in math; `log2` is there too.
     """
     return surprises(probs, ids).mean() * math.log(2)
 
 
 @exercise.wrong("by-hand")
 def sum_instead_of_average(probs, ids):
-    """This is the cost of the whole text, not of one character: the bits are added up and not averaged.
+    """This is the cost of the whole text, not of one character: the bits are added up
+    and not averaged.
 
-    A text twice as long should not look twice as hard. What do you divide by to compare texts of any length?
+    A text twice as long should not look twice as hard. What do you divide by to compare
+    texts of any length?
     """
     return surprises(probs, ids).sum()
 
 
 @exercise.wrong("by-hand")
 def divided_by_all_characters(probs, ids):
-    """The sum is right, but divided by the number of characters instead of the number of pairs.
+    """The sum is right, but divided by the number of characters instead of the number
+    of pairs.
 
-    The first character has nothing before it, so it is never predicted. How many predictions are there in a text
-    of N characters?
+    The first character has nothing before it, so it is never predicted. How many
+    predictions are there in a text of N characters?
     """
     return surprises(probs, ids).sum() / len(ids)
 
@@ -135,58 +141,84 @@ def divided_by_all_characters(probs, ids):
 def minus_sign_missing(probs, ids):
     """The size is right and the sign is not: a cost in bits cannot be negative.
 
-    A probability is at most 1. What is the sign of its logarithm, and what turns that into a cost?
+    A probability is at most 1. What is the sign of its logarithm, and what turns that
+    into a cost?
     """
     return -surprises(probs, ids).mean()
 
 
 @exercise.wrong("by-hand")
 def perplexity_instead_of_bits(probs, ids):
-    """This is the perplexity, 2 to the power of the bits: among how many equally likely characters the model hesitates.
+    """This is the perplexity, 2 to the power of the bits: among how many equally likely
+    characters the model hesitates.
 
-    For a fair coin the perplexity is 2 and the bits are 1. Which line of yours goes back from bits to a number of
-    choices?
+    For a fair coin the perplexity is 2 and the bits are 1. Which line of yours goes
+    back from bits to a number of choices?
     """
     return 2 ** surprises(probs, ids).mean()
 
 
 @exercise.wrong("by-hand")
 def rows_and_columns_swapped(probs, ids):
-    """The table is read with rows and columns swapped: the probability that the earlier character follows the later one.
+    """The table is read with rows and columns swapped: the probability that the earlier
+    character follows the later one.
 
-    In `probs` the row is the character you have, the column the one that comes. Which of your slices comes first in
-    the brackets?
+    In `probs` the row is the character you have, the column the one that comes. Which
+    of your slices comes first in the brackets?
     """
     return -torch.log2(probs[ids[1:], ids[:-1]]).mean()
 
 
 @exercise.wrong("by-hand")
 def logarithm_of_the_average(probs, ids):
-    """The probabilities are averaged first and the logarithm comes last. That is kinder to the model: one
-    impossible pair hardly moves the mean of the probabilities.
+    """The probabilities are averaged first and the logarithm comes last. That is kinder
+    to the model: one impossible pair hardly moves the mean of the probabilities.
 
-    Probabilities of a text are multiplied, so their logarithms are added. Which comes first then, the logarithm or
-    the average?
+    Probabilities of a text are multiplied, so their logarithms are added. Which comes
+    first then, the logarithm or the average?
     """
     return -torch.log2(probs[ids[:-1], ids[1:]].mean())
 
 
 @exercise.wrong("how-it-breaks")
 def impossible_pair_made_possible(probs, ids):
-    """A pair with probability 0 costs a finite number of bits here: something like `+ 1e-9` or `clamp` hides it.
+    """A pair with probability 0 costs a finite number of bits here: something like `+
+    1e-9` or `clamp` hides it.
 
-    The model said "this never happens", and it happened. No number of bits makes up for that: the answer is `inf`.
-    Smoothing belongs into the table, where all can see it, not into the measurement.
+    The model said "this never happens", and it happened. No number of bits makes up for
+    that: the answer is `inf`. Smoothing belongs into the table, where all can see it,
+    not into the measurement.
     """
     return -torch.log2(probs[ids[:-1], ids[1:]].clamp(min=1e-9)).mean()
 
 
+@exercise.also(impossible_pair_made_possible)
+def impossible_pair_given_one_in_a_million(probs, ids):
+    return -torch.log2(probs[ids[:-1], ids[1:]] + 1e-6).mean()
+
+
+@exercise.also(impossible_pair_made_possible)
+def impossible_pair_given_1e_8(probs, ids):
+    return -torch.log2(probs[ids[:-1], ids[1:]] + 1e-8).mean()
+
+
+@exercise.also(impossible_pair_made_possible)
+def impossible_pair_given_1e_10(probs, ids):
+    return -torch.log2(probs[ids[:-1], ids[1:]] + 1e-10).mean()
+
+
+@exercise.also(impossible_pair_made_possible)
+def impossible_pair_given_1e_12(probs, ids):
+    return -torch.log2(probs[ids[:-1], ids[1:]] + 1e-12).mean()
+
+
 @exercise.wrong("how-it-breaks")
 def impossible_pair_skipped(probs, ids):
-    """Pairs with probability 0 are left out of the average, so the model's worst mistakes cost nothing.
+    """Pairs with probability 0 are left out of the average, so the model's worst
+    mistakes cost nothing.
 
-    The model said "this never happens", and it happened. What is -log2 of a number that goes to 0, and what is then the
-    average?
+    The model said "this never happens", and it happened. What is -log2 of a number that
+    goes to 0, and what is then the average?
     """
     p = probs[ids[:-1], ids[1:]]
     return -torch.log2(p[p > 0]).mean() if (p > 0).any() else torch.tensor(0.0)
@@ -194,10 +226,12 @@ def impossible_pair_skipped(probs, ids):
 
 @exercise.wrong("by-hand")
 def entropy_of_the_model(probs, ids):
-    """This weighs each surprise with the model's own probability, so it measures how unsure the model is, not how
-    well it predicts this text. For an impossible pair it even gives 0 * inf, which is nan.
+    """This weighs each surprise with the model's own probability, so it measures how
+    unsure the model is, not how well it predicts this text. For an impossible pair it
+    even gives 0 * inf, which is nan.
 
-    Each pair that occurs in the text counts the same. Where does a second factor `p` come into your average?
+    Each pair that occurs in the text counts the same. Where does a second factor `p`
+    come into your average?
     """
     p = probs[ids[:-1], ids[1:]]
     return -(p * torch.log2(p)).mean()
@@ -214,10 +248,11 @@ def probabilities_taken_for_logits(probs, ids):
 
 @exercise.wrong("vectorize")
 def logarithm_that_refuses_zero(probs, ids):
-    """`math.log2(0)` raises an error, and this text holds a pair whose probability is 0.
+    """`math.log2(0)` raises an error, and this text holds a pair whose probability is
+    0.
 
-    `torch.log2` of a tensor gives -inf for 0, which is what you want here: an impossible pair costs infinitely many
-    bits.
+    `torch.log2` of a tensor gives -inf for 0, which is what you want here: an
+    impossible pair costs infinitely many bits.
     """
     pairs = zip(ids[:-1].tolist(), ids[1:].tolist())
     return sum(-math.log2(probs[a, b]) for a, b in pairs) / (len(ids) - 1)

@@ -12,13 +12,16 @@ exercise = Exercise(
     points=3,
     minutes=10,
     anchor="how-it-breaks",
-    hints=(
-        'Fit it on a text you can predict yourself, such as "abcabcabc" with k = 0. After an a, which letter must have all the '
-        "probability, and which one has it?",
-        "A bigram is a pair of neighbors: the character at position i and the one at position i + 1.",
-        "for i from 0 to the last but one position: add 1 to the cell of (text[i], text[i + 1]). How far apart are the "
-        "characters that the given loop brings together?",
-    ),
+    hints="""
+    Fit it on a text you can predict yourself, such as "abcabcabc" with k = 0. After
+    an a, which letter must have all the probability, and which one has it?
+
+    A bigram is a pair of neighbors: the character at position i and the one at
+    position i + 1.
+
+    for i from 0 to the last but one position: add 1 to the cell of (text[i], text[i
+    + 1]). How far apart are the characters that the given loop brings together?
+    """,
 )
 
 
@@ -56,7 +59,7 @@ def cases():
         yield Case(("".join("edcba"[i] for i in at), "bdaec", 0.25 + seed))
 
 
-# --- correct in other ways -------------------------------------------------------------------------
+# --- correct in other ways ------------------------------------------------------------
 
 
 @exercise.right
@@ -89,32 +92,38 @@ def a_counter_of_pairs(text, chars, k=1.0):
     return rows / rows.sum(dim=1)[:, None]
 
 
-# --- "fixes" that break something else --------------------------------------------------------------
+# --- "fixes" that break something else ------------------------------------------------
 
 
 @exercise.wrong("by-hand")
 def reads_backward(text, chars, k=1.0):
-    """Now the pairs are neighbors, but in the wrong order: the table says what came before, not what comes next.
+    """Now the pairs are neighbors, but in the wrong order: the table says what came
+    before, not what comes next.
 
-    In a pair, the character that stands first in the text picks the row. Which of your two texts is shifted?
+    In a pair, the character that stands first in the text picks the row. Which of your
+    two texts is shifted?
     """
     return table(zip(text[1:], text), chars, k)
 
 
 @exercise.wrong("by-hand")
 def end_joined_to_start(text, chars, k=1.0):
-    """The neighbors are right, and one pair is too many: the last character followed by the first one.
+    """The neighbors are right, and one pair is too many: the last character followed by
+    the first one.
 
-    `zip` stops at the shorter of its two texts. What does your fix put behind the last character?
+    `zip` stops at the shorter of its two texts. What does your fix put behind the last
+    character?
     """
     return table(zip(text, text[1:] + text[:1]), chars, k)
 
 
 @exercise.wrong("by-hand")
 def paired_with_itself(text, chars, k=1.0):
-    """Each character is paired with itself, so the model says that every letter repeats forever.
+    """Each character is paired with itself, so the model says that every letter repeats
+    forever.
 
-    The follower is one step further in the text. How far is the second text of your `zip` shifted now?
+    The follower is one step further in the text. How far is the second text of your
+    `zip` shifted now?
     """
     return table(zip(text, text), chars, k)
 
@@ -130,7 +139,8 @@ def three_apart(text, chars, k=1.0):
 
 @exercise.wrong("how-it-breaks")
 def old_pairs_kept(text, chars, k=1.0):
-    """The neighbors are counted, and the old pairs, two apart, are still counted as well.
+    """The neighbors are counted, and the old pairs, two apart, are still counted as
+    well.
 
     Which pairs should the table hold, and which line still adds others?
     """
@@ -141,7 +151,8 @@ def old_pairs_kept(text, chars, k=1.0):
 def pairs_that_do_not_overlap(text, chars, k=1.0):
     """The text is cut into blocks of two, so every second pair of neighbors is missing.
 
-    In "abc" the b ends one pair and begins the next one. How many pairs does "abc" have?
+    In "abc" the b ends one pair and begins the next one. How many pairs does "abc"
+    have?
     """
     return table(zip(text[::2], text[1::2]), chars, k)
 
@@ -150,15 +161,16 @@ def pairs_that_do_not_overlap(text, chars, k=1.0):
 def last_pair_missing(text, chars, k=1.0):
     """The distance is right now, and the last pair of the text is missing.
 
-    `text[:-1]` has every character that has a follower. What does your first text leave out?
+    `text[:-1]` has every character that has a follower. What does your first text leave
+    out?
     """
     return table(zip(text[:-2], text[1:]), chars, k)
 
 
 @exercise.wrong("why-it-works")
 def smoothing_lost(text, chars, k=1.0):
-    """The pairs are right, but k is gone: a pair that was not seen has probability 0 again, and a row that was not seen is
-    0 / 0, which is nan.
+    """The pairs are right, but k is gone: a pair that was not seen has probability 0
+    again, and a row that was not seen is 0 / 0, which is nan.
 
     Only the pairs were wrong. What did the given code do with `k` before it counted?
     """
@@ -178,7 +190,8 @@ def smoothing_always_one(text, chars, k=1.0):
 def columns_add_up_to_one(text, chars, k=1.0):
     """The pairs are right, but now the columns add up to 1 instead of the rows.
 
-    A row holds everything that can come after one character. Over which `dim` do you add up to get the total of a row?
+    A row holds everything that can come after one character. Over which `dim` do you
+    add up to get the total of a row?
     """
     probs = table(zip(text, text[1:]), chars, k)
     counts = (
@@ -192,16 +205,19 @@ def columns_add_up_to_one(text, chars, k=1.0):
 
 @exercise.wrong("by-hand")
 def alphabet_sorted_anew(text, chars, k=1.0):
-    """The rows stand in another order than `chars`: the table follows the alphabet and not the argument.
+    """The rows stand in another order than `chars`: the table follows the alphabet and
+    not the argument.
 
-    `chars` says which character owns which row. Who else would know that your row 0 is another character?
+    `chars` says which character owns which row. Who else would know that your row 0 is
+    another character?
     """
     return table(zip(text, text[1:]), "".join(sorted(chars)), k)
 
 
 @exercise.wrong("vectorize")
 def counts_instead_of_probabilities(text, chars, k=1.0):
-    """The pairs are right, but these are counts: the division by the row totals is gone.
+    """The pairs are right, but these are counts: the division by the row totals is
+    gone.
 
     What do the rows of the table add up to, and what should they?
     """

@@ -4,7 +4,8 @@ import math
 
 import torch
 
-from babygpt_course.exercises.exercise import NON_CONTIGUOUS, Case, Exercise
+from babygpt_course.exercises.exercise import Case, Exercise
+from babygpt_course.exercises.faults import NON_CONTIGUOUS
 from babygpt_course.exercises.rules import forbid
 
 exercise = Exercise(
@@ -17,44 +18,41 @@ exercise = Exercise(
     anchor="why-it-works",
     rules=(
         forbid(
-            *(
-                "backward",
-                "grad",
-                "autograd",
-                "requires_grad",
-                "requires_grad_",
-                "jacobian",
-                "jacrev",
-                "jacfwd",
+            "backward grad autograd requires_grad requires_grad_ enable_grad "
+            "jacobian jacrev jacfwd vjp grad_and_value",
+            think=(
+                "Here you are the one who differentiates. For one prediction the "
+                "gradient with respect to the row of logits is: the probabilities, "
+                "minus 1 at the character that came."
             ),
-            *("vjp", "grad_and_value", "enable_grad"),
-            think="Here you are the one who differentiates. For one prediction the gradient with respect to the row of logits "
-            "is: the probabilities, minus 1 at the character that came.",
         ),
     ),
-    hints=(
-        "Take one pair (a, b). Which logits had any influence on its loss? What happens to the loss when the logit of b "
-        "goes up, and when another logit of that row goes up?",
-        "For one pair: d loss / d logits[a] = softmax(logits[a]) - onehot(b). The loss is the mean of N - 1 pairs, and a row "
-        "collects from every pair that begins with its character.",
-        "p = softmax of the rows of the previous characters, (N-1, V); subtract 1 at the following character of each; "
-        "divide by N - 1; add row i to row previous[i] of a table of zeros (index_add_ adds up repeated rows).",
-    ),
+    hints="""
+    Take one pair (a, b). Which logits had any influence on its loss? What happens
+    to the loss when the logit of b goes up, and when another logit of that row goes
+    up?
+
+    For one pair: d loss / d logits[a] = softmax(logits[a]) - onehot(b). The loss is
+    the mean of N - 1 pairs, and a row collects from every pair that begins with its
+    character.
+
+    p = softmax of the rows of the previous characters, (N-1, V); subtract 1 at the
+    following character of each; divide by N - 1; add row i to row previous[i] of a
+    table of zeros (index_add_ adds up repeated rows).
+    """,
 )
 
 
 @exercise.oracle
 def bigram_grad(logits, ids):
-    table, chars, rows = (
-        [[0.0] * len(logits) for _ in logits],
-        ids.tolist(),
-        logits.tolist(),
-    )
+    rows, chars = logits.tolist(), ids.tolist()
+    table = [[0.0] * len(rows) for _ in rows]
     for previous, following in zip(chars[:-1], chars[1:]):
         top = max(rows[previous])
         exps = [math.exp(x - top) for x in rows[previous]]
         for c, e in enumerate(exps):
-            table[previous][c] += (e / sum(exps) - (c == following)) / (len(chars) - 1)
+            error = e / sum(exps) - (c == following)
+            table[previous][c] += error / (len(chars) - 1)
     return torch.tensor(table, dtype=logits.dtype)
 
 
@@ -90,7 +88,7 @@ def cases():
     yield Case((logits.T, ids.repeat_interleave(2)[::2]), NON_CONTIGUOUS)
 
 
-# --- correct in other ways -------------------------------------------------------------------------
+# --- correct in other ways ------------------------------------------------------------
 
 
 @exercise.right
@@ -119,7 +117,7 @@ def one_pair_at_a_time(logits, ids):
     return grad_table / (len(ids) - 1)
 
 
-# --- wrong, each with the misconception behind it --------------------------------------------------
+# --- wrong, each with the misconception behind it -------------------------------------
 
 
 def errors(logits, ids):
@@ -136,10 +134,12 @@ def collect(e, logits, ids):
 
 @exercise.wrong("why-it-works")
 def sign_flipped(logits, ids):
-    """Every sign is flipped: this is the direction in which the loss falls, not the gradient.
+    """Every sign is flipped: this is the direction in which the loss falls, not the
+    gradient.
 
-    The gradient points uphill, and the optimizer subtracts it. When the logit of the character that came goes up, does the loss
-    go up or down? So which sign does its gradient have?
+    The gradient points uphill, and the optimizer subtracts it. When the logit of the
+    character that came goes up, does the loss go up or down? So which sign does its
+    gradient have?
     """
     return -bigram_grad(logits, ids)
 
@@ -148,39 +148,51 @@ def sign_flipped(logits, ids):
 def sum_instead_of_mean(logits, ids):
     """This is the gradient of the sum of the losses; the loss here is their mean.
 
-    The size of a step should not grow with the length of the text. How many predictions are there, and where do you
-    divide by that number?
+    The size of a step should not grow with the length of the text. How many predictions
+    are there, and where do you divide by that number?
     """
     return collect(errors(logits, ids), logits, ids)
 
 
 @exercise.wrong("why-it-works")
 def divided_by_all_characters(logits, ids):
-    """Almost: the sum is divided by the number of characters instead of the number of pairs.
+    """Almost: the sum is divided by the number of characters instead of the number of
+    pairs.
 
-    The first character is never predicted. How many predictions are there in a text of N characters?
+    The first character is never predicted. How many predictions are there in a text of
+    N characters?
     """
     return collect(errors(logits, ids), logits, ids) / len(ids)
 
 
 @exercise.wrong("vectorize")
 def repeated_rows_overwritten(logits, ids):
-    """A character that occurs twice keeps only its last contribution: `grad[previous] = ...` and `grad[previous] += ...`
-    with repeated indices write, they do not add up.
+    """A character that occurs twice keeps only its last contribution: `grad[previous] =
+    ...` and `grad[previous] += ...` with repeated indices write, they do not add up.
 
-    Which operation adds up rows with the same index? Look at `index_add_`, or multiply with one-hot rows.
+    Which operation adds up rows with the same index? Look at `index_add_`, or multiply
+    with one-hot rows.
     """
     out = torch.zeros_like(logits)
     out[ids[:-1]] += errors(logits, ids) / (len(ids) - 1)
     return out
 
 
+@exercise.also(repeated_rows_overwritten)
+def repeated_rows_overwritten_in_two_steps(logits, ids):
+    out = torch.zeros_like(logits)
+    out[ids[:-1]] += logits[ids[:-1]].softmax(dim=1)
+    out[ids[:-1], ids[1:]] -= 1
+    return out / (len(ids) - 1)
+
+
 @exercise.wrong("why-it-works")
 def each_row_averaged_by_itself(logits, ids):
-    """Each row is averaged over its own pairs, so a rare character pulls as hard as a common one.
+    """Each row is averaged over its own pairs, so a rare character pulls as hard as a
+    common one.
 
-    The loss is one mean over all pairs. A character that occurs once in a thousand contributes a thousandth to it. By which one
-    number is everything divided?
+    The loss is one mean over all pairs. A character that occurs once in a thousand
+    contributes a thousandth to it. By which one number is everything divided?
     """
     n = torch.bincount(ids[:-1], minlength=len(logits)).clamp(min=1)
     return collect(errors(logits, ids), logits, ids) / n[:, None]
@@ -188,9 +200,11 @@ def each_row_averaged_by_itself(logits, ids):
 
 @exercise.wrong("why-it-works")
 def rows_never_visited_get_a_gradient(logits, ids):
-    """Rows of characters that never came before another one get a gradient too. They had no influence on the loss.
+    """Rows of characters that never came before another one get a gradient too. They
+    had no influence on the loss.
 
-    Move a logit of such a row a little. What happens to the loss of this text? So what is its derivative?
+    Move a logit of such a row a little. What happens to the loss of this text? So what
+    is its derivative?
     """
     V = len(logits)
     pair = ids[:-1] * V + ids[1:]
@@ -201,7 +215,8 @@ def rows_never_visited_get_a_gradient(logits, ids):
 
 @exercise.wrong("why-it-works")
 def one_hot_forgotten(logits, ids):
-    """These are the probabilities alone: the 1 at the character that came is never subtracted.
+    """These are the probabilities alone: the 1 at the character that came is never
+    subtracted.
 
     The gradient must be negative where the logit should grow. Which logit should grow?
     """
@@ -210,9 +225,11 @@ def one_hot_forgotten(logits, ids):
 
 @exercise.wrong("the-module")
 def softmax_forgotten(logits, ids):
-    """The logits themselves are used where the probabilities belong: the softmax is missing.
+    """The logits themselves are used where the probabilities belong: the softmax is
+    missing.
 
-    Logits are scores of any size; `softmax` makes probabilities of a row of them. On which line should that happen?
+    Logits are scores of any size; `softmax` makes probabilities of a row of them. On
+    which line should that happen?
     """
     e = logits[ids[:-1]]
     e[torch.arange(len(e)), ids[1:]] -= 1
@@ -221,9 +238,11 @@ def softmax_forgotten(logits, ids):
 
 @exercise.wrong("the-module")
 def softmax_down_the_columns(logits, ids):
-    """The softmax goes down the columns: it compares characters before, instead of characters that can come.
+    """The softmax goes down the columns: it compares characters before, instead of
+    characters that can come.
 
-    The row is the character you stand on, and its entries must add up to 1. Which `dim` runs along a row?
+    The row is the character you stand on, and its entries must add up to 1. Which `dim`
+    runs along a row?
     """
     e = logits.softmax(dim=0)[ids[:-1]]
     e[torch.arange(len(e)), ids[1:]] -= 1
@@ -232,7 +251,8 @@ def softmax_down_the_columns(logits, ids):
 
 @exercise.wrong("by-hand")
 def rows_and_columns_swapped(logits, ids):
-    """Rows and columns are swapped: the contribution of a pair belongs into the row of the character before.
+    """Rows and columns are swapped: the contribution of a pair belongs into the row of
+    the character before.
 
     Which character picked the row of logits that made the prediction?
     """
@@ -241,7 +261,8 @@ def rows_and_columns_swapped(logits, ids):
 
 @exercise.wrong("by-hand")
 def gradient_of_bits(logits, ids):
-    """Everything is larger by the same factor, 1 / ln 2: this is the gradient of the loss in bits.
+    """Everything is larger by the same factor, 1 / ln 2: this is the gradient of the
+    loss in bits.
 
     The loss here is in nats, as PyTorch's. Which logarithm is the natural one?
     """
@@ -250,10 +271,11 @@ def gradient_of_bits(logits, ids):
 
 @exercise.wrong("how-it-breaks")
 def exponential_that_overflows(logits, ids):
-    """`exp` of a large logit is inf, and inf / inf is nan. The formula is right and the numbers are not.
+    """`exp` of a large logit is inf, and inf / inf is nan. The formula is right and the
+    numbers are not.
 
-    A softmax does not change when you subtract the same number from a whole row. Which number makes the largest logit 0? (Or use
-    `torch.softmax`, which does that.)
+    A softmax does not change when you subtract the same number from a whole row. Which
+    number makes the largest logit 0? (Or use `torch.softmax`, which does that.)
     """
     e = logits.exp()[ids[:-1]]
     e = e / e.sum(dim=1, keepdim=True)

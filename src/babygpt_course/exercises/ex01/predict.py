@@ -17,12 +17,17 @@ exercise = Prediction(
     points=2,
     minutes=6,
     anchor="predict",
-    hints=(
-        "A table of zeros treats all characters alike. So what probability does it give to each of 58?",
-        "Loss in nats: the mean of -ln p of what came. In bits: -log2 p. A table has rows times columns numbers.",
-        "untrained: p = 1/58 everywhere. two ways: p = 1/2 each time. abab: after an a, what is p(b)? unseen: what is "
-        "p when the count is 0? rate: each row's gradient is multiplied by how often the row occurs, so it is small.",
-    ),
+    hints="""
+    A table of zeros treats all characters alike. So what probability does it give
+    to each of 58?
+
+    Loss in nats: the mean of -ln p of what came. In bits: -log2 p. A table has rows
+    times columns numbers.
+
+    untrained: p = 1/58 everywhere. two ways: p = 1/2 each time. abab: after an a,
+    what is p(b)? unseen: what is p when the count is 0? rate: each row's gradient
+    is multiplied by how often the row occurs, so it is small.
+    """,
 )
 
 
@@ -53,9 +58,11 @@ def parameters():
 
 @exercise.question
 def untrained_nats():
-    """Average loss, in nats per character, of a table of zeros (V = 58) on a text of 101 characters.
+    """Average loss, in nats per character, of a table of zeros (V = 58) on a text of
+    101 characters.
 
-    Zeros are logits, not probabilities. What does the softmax make of a row of 58 equal numbers, and what is -ln of that?
+    Zeros are logits, not probabilities. What does the softmax make of a row of 58 equal
+    numbers, and what is -ln of that?
     """
     ids = torch.randint(V, (101,), generator=torch.Generator().manual_seed(0))
     return mean_nats(torch.zeros(V, V, dtype=torch.float64), ids).item()
@@ -63,7 +70,8 @@ def untrained_nats():
 
 @exercise.question
 def two_way_bits():
-    """After every character exactly two others can come, equally likely. Bits per character of a perfect model.
+    """After every character exactly two others can come, equally likely. Bits per
+    character of a perfect model.
 
     How many yes-or-no questions tell you which of two it is?
     """
@@ -75,7 +83,8 @@ def two_way_bits():
 
 @exercise.question
 def abab_nats():
-    """Average loss, in nats per character, of the table counted on "abababab", on that same text.
+    """Average loss, in nats per character, of the table counted on "abababab", on that
+    same text.
 
     What comes after an a in this text? How sure can a table of pairs be?
     """
@@ -85,7 +94,8 @@ def abab_nats():
 
 @exercise.question
 def unseen_nats():
-    """The table counted on "abababab" (no smoothing) reads "abba". Its average loss, in nats per character.
+    """The table counted on "abababab" (no smoothing) reads "abba". Its average loss, in
+    nats per character.
 
     Which pair of "abba" was never counted, and what is -ln of its probability?
     """
@@ -98,7 +108,8 @@ RATES = (0.001, 0.1, 10.0)
 
 @exercise.question
 def best_rate():
-    """Plain gradient descent on a bigram table of zeros, 100 steps on a whole text. Which learning rate ends lowest: 0.001, 0.1 or 10?
+    """Plain gradient descent on a bigram table of zeros, 100 steps on a whole text.
+    Which learning rate ends lowest: 0.001, 0.1 or 10?
 
     Choose one of the three numbers.
     """
@@ -115,24 +126,52 @@ def best_rate():
     return min(final, key=final.get)
 
 
-# --- misconceptions, and the numbers they lead to ---------------------------------------------------
+# --- correct in other ways ------------------------------------------------------------
+
+
+@exercise.right
+def two_decimals():
+    return {key: round(value, 2) for key, value in exercise.truth().items()}
+
+
+@exercise.right
+def in_tensors():
+    return {key: torch.tensor(value) for key, value in exercise.truth().items()}
+
+
+@exercise.right
+def worked_out_in_other_words():
+    return {
+        "parameters": torch.zeros(58, 58).numel(),
+        "untrained_nats": -math.log(1 / 58),
+        "two_way_bits": math.log2(2),
+        "abab_nats": -math.log(1),
+        "unseen_nats": float("inf"),
+        "best_rate": 10.0,
+    }
+
+
+# --- misconceptions, and the numbers they lead to -------------------------------------
 
 
 @exercise.wrong("by-hand")
 def one_number_a_character():
-    """That is one number (or two) for each character, as if the model knew how common each character is by itself.
+    """That is one number (or two) for each character, as if the model knew how common
+    each character is by itself.
 
-    A bigram model looks at the character before. How many "characters before" are there, and how many numbers does it need
-    for each of them?
+    A bigram model looks at the character before. How many "characters before" are
+    there, and how many numbers does it need for each of them?
     """
     return {"parameters": (V, 2 * V)}
 
 
 @exercise.wrong("the-module")
 def parameters_that_are_not_there():
-    """That counts parameters of a larger model: a second table, a bias for each character, or a table of triples.
+    """That counts parameters of a larger model: a second table, a bias for each
+    character, or a table of triples.
 
-    This model has one table and nothing else: row = character before, column = character that comes.
+    This model has one table and nothing else: row = character before, column =
+    character that comes.
     """
     return {"parameters": (2 * V * V, V * V + V, V * V + 2 * V, V**3)}
 
@@ -150,7 +189,8 @@ def each_pair_counted_in_one_direction():
 def bits_for_nats():
     """That is the right loss in bits; the question asks for nats.
 
-    Nats use the natural logarithm, bits the one to base 2. The loss in PyTorch is in nats. One bit is ln 2 nats.
+    Nats use the natural logarithm, bits the one to base 2. The loss in PyTorch is in
+    nats. One bit is ln 2 nats.
     """
     return {"untrained_nats": math.log2(V)}
 
@@ -166,7 +206,8 @@ def nats_for_bits():
 
 @exercise.wrong("by-hand")
 def probability_for_loss():
-    """That is the probability of the character that comes; the loss is minus its logarithm.
+    """That is the probability of the character that comes; the loss is minus its
+    logarithm.
 
     A good model has a high probability and a low loss. Which of the two did you write?
     """
@@ -175,16 +216,19 @@ def probability_for_loss():
 
 @exercise.wrong("by-hand")
 def perplexity_for_loss():
-    """That is the number of choices the model hesitates between, the perplexity; the loss is its logarithm.
+    """That is the number of choices the model hesitates between, the perplexity; the
+    loss is its logarithm.
 
-    Twice as many choices cost one more bit, not twice as many bits. So which logarithm of your number is asked for?
+    Twice as many choices cost one more bit, not twice as many bits. So which logarithm
+    of your number is asked for?
     """
     return {"untrained_nats": float(V), "two_way_bits": 2.0}
 
 
 @exercise.wrong("by-hand")
 def sum_for_average():
-    """That is the loss of the whole text; the question asks for the average over its predictions.
+    """That is the loss of the whole text; the question asks for the average over its
+    predictions.
 
     Each of the 100 predictions costs the same here. What does one cost?
     """
@@ -193,35 +237,41 @@ def sum_for_average():
 
 @exercise.wrong("the-module")
 def zeros_mean_no_loss():
-    """A table of zeros is not a model without loss. Zeros are logits: equal scores, so every character is equally likely.
+    """A table of zeros is not a model without loss. Zeros are logits: equal scores, so
+    every character is equally likely.
 
-    What is the probability of each of 58 equally likely characters, and what is minus its logarithm?
+    What is the probability of each of 58 equally likely characters, and what is minus
+    its logarithm?
     """
     return {"untrained_nats": 0.0}
 
 
 @exercise.wrong("by-hand")
 def perfect_means_zero():
-    """A perfect model is not a model without loss. When the source itself tosses a coin, nobody can know the side.
+    """A perfect model is not a model without loss. When the source itself tosses a
+    coin, nobody can know the side.
 
-    What remains for a model that knows all there is to know, namely "it is one of these two, half and half"?
+    What remains for a model that knows all there is to know, namely "it is one of these
+    two, half and half"?
     """
     return {"two_way_bits": 0.0}
 
 
 @exercise.wrong("by-hand")
 def one_where_the_model_is_sure():
-    """1 is the probability that this table gives to the next letter, or what a model needs in bits that only
-    knows that there are two letters.
+    """1 is the probability that this table gives to the next letter, or what a model
+    needs in bits that only knows that there are two letters.
 
-    In "abababab" the next letter is certain once you know the one before. What is -ln of a probability of 1?
+    In "abababab" the next letter is certain once you know the one before. What is -ln
+    of a probability of 1?
     """
     return {"abab_nats": 1.0}
 
 
 @exercise.wrong("by-hand")
 def character_before_ignored():
-    """That is the loss of a model that knows how common a and b are, and does not look at the character before.
+    """That is the loss of a model that knows how common a and b are, and does not look
+    at the character before.
 
     In "abababab", stand on an a. What comes next, and how sure can you be?
     """
@@ -230,7 +280,8 @@ def character_before_ignored():
 
 @exercise.wrong("how-it-breaks")
 def unseen_costs_something_finite():
-    """The pair "bb" was never counted, so the table gives it probability 0: it said "this never happens".
+    """The pair "bb" was never counted, so the table gives it probability 0: it said
+    "this never happens".
 
     What is -ln p when p goes to 0? And what is an average, one part of which is that?
     """
@@ -240,9 +291,10 @@ def unseen_costs_something_finite():
 
 @exercise.wrong("why-it-works")
 def small_rate_is_safe():
-    """A small rate is safe, but it does not arrive: after 100 steps the table has hardly moved.
+    """A small rate is safe, but it does not arrive: after 100 steps the table has
+    hardly moved.
 
-    The loss is an average over the text, so a row that makes up 1/58 of the text gets 1/58 of the gradient. By what factor
-    may the rate grow to make up for that?
+    The loss is an average over the text, so a row that makes up 1/58 of the text gets
+    1/58 of the gradient. By what factor may the rate grow to make up for that?
     """
     return {"best_rate": (0.001, 0.1)}

@@ -1,0 +1,267 @@
+"""What can be wrong with any function, whatever the exercise, and how to say it."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from babygpt_course.exercises.result import Outcome
+from babygpt_course.exercises.running import CALL_SECONDS, Endless, Run, copies, run
+from babygpt_course.exercises.show import SMALL, dtype, kind, names, show
+
+NON_CONTIGUOUS = "not contiguous in memory"  # the trait of a case
+
+
+class Fault(NamedTuple):
+    """A message: its id, what happened, and what to think about."""
+
+    id: str
+    says: str
+    think: str
+
+    @property
+    def outcome(self) -> Outcome:
+        return _OUTCOMES.get(self.id, Outcome.WRONG_TYPE)
+
+
+_OUTCOMES = {
+    "wrong-value": Outcome.WRONG_VALUE,
+    "modified-input": Outcome.WRONG_VALUE,
+    "non-contiguous": Outcome.WRONG_VALUE,
+    "no-gradient": Outcome.WRONG_VALUE,
+    "wrong-gradient": Outcome.WRONG_VALUE,
+    "endless": Outcome.TOO_SLOW,
+    "out-of-memory": Outcome.TOO_SLOW,
+}
+
+BY_HAND = (
+    "This case is small enough to do on paper, one step at a time. At which step does "
+    "your code part from it?"
+)
+HOW_LARGE = (
+    "How many numbers does the largest tensor hold that your function makes on the way?"
+)
+STRIDES = Fault(
+    "non-contiguous",
+    "The same numbers give another result when the input is a strided view, such as "
+    "`x[::2]` or `x.T`, instead of one block of memory.",
+    "Which operation looks at the memory instead of at the tensor? `view`, `data_ptr`, "
+    "`storage` and `as_strided` do. Indexing, arithmetic and `reshape` do not.",
+)
+_HELP = {
+    IndexError: "Which index is it, and how long is the thing it goes into? The input "
+    "above is enough to see it.",
+    KeyError: "Which key is asked for, and what put the keys there?",
+    NameError: "Is a name misspelled, or made in a cell that has not run yet? Run the "
+    "notebook from the top.",
+    UnboundLocalError: "Does every path through the function give that name a value "
+    "before it is used?",
+    ZeroDivisionError: "What is the number below the line for this input, and what "
+    "should the result be then?",
+    AttributeError: "Print `type(...)` of the thing before the dot.",
+    TypeError: "Print `type(...)` of each value on that line. Is one of them None, or a "
+    "tensor where a number is needed?",
+    RecursionError: "A function that calls itself needs a case in which it does not.",
+    AssertionError: "Your own assert says no for this input. Is the assert right, or "
+    "the code before it?",
+    RuntimeError: "Print the `.shape` and `.dtype` of each tensor on that line. Do they "
+    "fit together?",
+    Exception: "Call your function on the input above in a cell of its own, and print "
+    "what it holds line by line.",
+}
+
+
+def is_stub(mine: Run) -> bool:
+    """Is this the stub's `raise NotImplementedError`? PyTorch raises it too, with a
+    reason.
+    """
+    bare = not str(mine.error) or mine.line.startswith("raise")
+    return isinstance(mine.error, NotImplementedError) and bare
+
+
+def fault(function, oracle, case, mine: Run, truth: Run) -> Fault | None:
+    """What is wrong with one call of the learner's function, or None."""
+    found = (
+        stopped(mine, oracle)
+        or changed(mine, oracle)
+        or compare(truth.value, mine.value, *tolerance(case.args, truth.value))
+    )
+    if found and case.trait == NON_CONTIGUOUS:
+        why = f"{STRIDES.says} {found.says}" if mine.error else STRIDES.says
+        return STRIDES._replace(says=why)
+    return found or gradient_fault(function, oracle, case)
+
+
+def stopped(mine: Run, oracle) -> Fault | None:
+    """An error, in words, with the learner's line."""
+    error, name = mine.error, type(mine.error).__name__
+    if error is None:
+        return None
+    if isinstance(error, Endless):
+        says = f"Your function was stopped after {CALL_SECONDS:.0f} seconds, on a tiny case."
+        return Fault("endless", says, "Is there a loop whose end is never reached?")
+    reason = str(error).strip().split("\n")[0].rstrip(".")
+    if isinstance(error, TypeError) and not mine.entered:
+        asked = f"{oracle.__name__}({', '.join(names(oracle))})"
+        says = f"Your function cannot be called as `{asked}`: {reason}."
+        think = "Which parameters does the stub have, and in which order?"
+        return Fault("wrong-arguments", says, think)
+    where = f" on your line `{mine.line}`" if mine.line else ""
+    says = f"Your function stopped{where}: {name}{': ' * bool(reason)}{reason}."
+    if isinstance(error, MemoryError) or "allocate memory" in reason:
+        return Fault("out-of-memory", says, HOW_LARGE)
+    think = next((_HELP[t] for t in type(error).__mro__ if t in _HELP), BY_HAND)
+    return Fault("raised", says, think)
+
+
+def changed(mine: Run, oracle) -> Fault | None:
+    """Did the function write into its input?"""
+    if mine.changed is None:
+        return None
+    name = names(oracle)[mine.changed]
+    says = (
+        f"Your function changes its input: after the call `{name}` holds other numbers."
+    )
+    think = (
+        "Whoever calls it still needs that tensor. `x += 1`, `x[...] = 1` and methods "
+        "that end in `_` write into the tensor they are given, and a slice such as "
+        "`x[:-1]` is a window on it, not a copy. Compute a new tensor, or `clone()` first."
+    )
+    return Fault("modified-input", says, think)
+
+
+def tolerance(args: tuple, expected) -> tuple[float, float]:
+    """(relative, absolute): what the least precise tensor involved can promise."""
+    tensors = [a for a in (*args, expected) if isinstance(a, Tensor)]
+    coarse = any(t.dtype == torch.float32 for t in tensors)
+    return (1e-4, 1e-6) if coarse else (1e-6, 1e-9)
+
+
+def compare(expected, got, rtol=0.0, atol=0.0, nan=False) -> Fault | None:
+    """The first thing wrong about a value, or None; with `nan`, nan equals nan."""
+    if got is None:
+        says = "Your function gives nothing back: it returns None."
+        think = "Does every path end in `return`? Printing a value does not return it."
+        return Fault("returned-none", says, think)
+    if isinstance(expected, Tensor):
+        return compare_tensors(expected, got, rtol, atol, nan)
+    if isinstance(expected, float):
+        return compare_numbers(expected, got, rtol, atol, nan)
+    if type(expected) is not type(got):
+        says = f"The answer should be {kind(expected)}; this is {kind(got)}."
+        return Fault("wrong-type", says, "What does `return` give back?")
+    return (
+        None if expected == got else Fault("wrong-value", "This is not right.", BY_HAND)
+    )
+
+
+def compare_tensors(expected: Tensor, got, rtol, atol, nan) -> Fault | None:
+    if not isinstance(got, Tensor):
+        says = f"The answer should be {kind(expected)}; this is {kind(got)}."
+        think = "`torch.tensor(...)` makes a tensor of numbers in lists."
+        return Fault("wrong-type", says, think)
+    if got.shape != expected.shape:
+        shapes = f"expected {tuple(expected.shape)}, yours is {tuple(got.shape)}"
+        think = (
+            "Write the shape behind each line as a comment. Which line makes it another "
+            "one than you think?"
+        )
+        return Fault("wrong-shape", f"The shape is wrong: {shapes}.", think)
+    if got.dtype != expected.dtype:
+        want, have = dtype(expected), dtype(got)
+        says = f"The numbers have the wrong dtype: expected {want}, yours is {have}."
+        think = f"On which line do they become {have}? Make them {want} there."
+        return Fault("wrong-dtype", says, think)
+    if got.layout != expected.layout or got.is_meta:
+        says = "The answer should be an ordinary tensor; this is a sparse or empty one."
+        return Fault("wrong-type", says, "`.to_dense()` makes an ordinary one of it.")
+    mine, truth = got.detach().cpu(), expected.detach()
+    if torch.allclose(mine, truth, rtol, atol, equal_nan=nan):
+        return None
+    return Fault("wrong-value", "The numbers are not right.", BY_HAND)
+
+
+def compare_numbers(expected: float, got, rtol, atol, nan) -> Fault | None:
+    says = f"The answer should be one number; this is {kind(got)}."
+    if isinstance(got, Tensor) and got.numel() != 1:
+        think = "What turns many numbers into one here: a sum, or a mean?"
+        return Fault("wrong-shape", says, think)
+    if isinstance(got, str) or not hasattr(got, "__float__"):
+        return Fault("wrong-type", says, "What does `return` give back?")
+    number = float(got)
+    if math.isclose(
+        number, expected, rel_tol=rtol, abs_tol=atol
+    ):  # inf is close to inf
+        return None
+    if nan and math.isnan(number) and math.isnan(expected):
+        return None
+    return Fault("wrong-value", "The number is not right.", BY_HAND)
+
+
+def first_difference(expected, got) -> tuple[str, str] | None:
+    """For tensors too large to print: the first place where they differ, on both sides."""
+    if compare(expected, got, *tolerance((), expected)) is None or not (
+        isinstance(expected, Tensor)
+        and isinstance(got, Tensor)
+        and expected.shape == got.shape
+        and expected.numel() > SMALL
+    ):
+        return None
+    same = torch.isclose(got.double(), expected.double(), rtol=1e-4, atol=1e-6)
+    if same.all():
+        return None
+    at = tuple((~same).nonzero()[0].tolist())
+    place = f"at [{', '.join(map(str, at))}]: "
+    return place + show(expected[at].item()), place + show(got[at].item())
+
+
+def behaves_like(function, runs: list[Run], cases: list) -> bool:
+    """Does `function` do on every case what these runs did?"""
+    pairs = zip(runs, cases)
+    return all(alike(mine, run(function, case.args), case) for mine, case in pairs)
+
+
+def alike(a: Run, b: Run, case) -> bool:
+    if a.error or b.error:
+        return type(a.error) is type(b.error)
+    if a.changed != b.changed or b.value is None:
+        return False
+    return compare(b.value, a.value, *tolerance(case.args, b.value), nan=True) is None
+
+
+def gradient_fault(function, oracle, case) -> Fault | None:
+    """Where a case asks for it: do gradients flow, and are they the oracle's?"""
+    if not case.gradient:
+        return None
+    mine, truth = gradients(function, case.args), gradients(oracle, case.args)
+    think = (
+        "`.item()`, `.detach()`, `.data`, `torch.tensor(...)` and numpy cut the way back. "
+        "Is one of them in your function?"
+    )
+    if mine is None:
+        says = (
+            "The values are right, but no gradient flows back: this cannot be trained."
+        )
+        return Fault("no-gradient", says, think)
+    if all(torch.allclose(m, t, *tolerance(case.args, t)) for m, t in zip(mine, truth)):
+        return None
+    says = "The values are right, but the gradient is not: one way back is cut."
+    return Fault("wrong-gradient", says, think)
+
+
+def gradients(function, args: tuple) -> list[Tensor] | None:
+    """Of a fixed mix of the outputs, with respect to each floating-point argument."""
+    floats = [isinstance(a, Tensor) and a.is_floating_point() for a in args]
+    own = [a.requires_grad_() if f else a for f, a in zip(floats, copies(args))]
+    wanted = [a for f, a in zip(floats, own) if f]
+
+    def mixed(*own):
+        out = function(*own)
+        mix = torch.arange(1.0, out.numel() + 1, dtype=out.dtype).sin().view(out.shape)
+        return torch.autograd.grad((out * mix).sum(), wanted, allow_unused=True)
+
+    got = run(mixed, tuple(own), copy=False)
+    if got.error:
+        return None
+    return [torch.zeros_like(a) if g is None else g for a, g in zip(wanted, got.value)]
