@@ -44,14 +44,26 @@ def serve(*args):
         sys.exit("There is no book yet. Run `make book` first.")
     port = args[0] if args else "8000"
     print(f"Open http://127.0.0.1:{port}   (stop with Ctrl-C)")
-    run(sys.executable, "-m", "http.server", port, "--bind", "127.0.0.1", "-d", HTML, check=False)
+    run(
+        sys.executable,
+        "-m",
+        "http.server",
+        port,
+        "--bind",
+        "127.0.0.1",
+        "-d",
+        HTML,
+        check=False,
+    )
 
 
 def test(*args):
     """run every quality gate, or those named: make test GATES="lint unit" (make fast = lint unit)"""
     unknown = [a for a in args if a not in GATES]
     if unknown:
-        sys.exit(f"Unknown gate: {', '.join(unknown)}. The gates are: {', '.join(GATES)}.")
+        sys.exit(
+            f"Unknown gate: {', '.join(unknown)}. The gates are: {', '.join(GATES)}."
+        )
     environment()
     chosen = args or tuple(GATES)
     if "browser" in chosen or "book" in chosen:
@@ -68,7 +80,9 @@ def test(*args):
     bad = [name for name, ok, _ in results if not ok]
     print(f"\ngates: {len(results) - len(bad)} passed, {len(bad)} failed")
     if bad:
-        sys.exit(f'Next: mend what failed above, then run it alone: make test GATES="{" ".join(bad)}"')
+        sys.exit(
+            f'Next: mend what failed above, then run it alone: make test GATES="{" ".join(bad)}"'
+        )
     print("Next: commit, or look at the book with `make serve`.")
 
 
@@ -91,6 +105,7 @@ def figures(*_):
 def record(*_):
     """run every chapter and write its row and its minutes into the recorded results"""
     environment()
+    run(PYTHON, "-m", "tools.sync")
     run(PYTHON, "-m", "tools.record", env=quiet_threads())
     run(PYTHON, "-m", "tools.sync")
 
@@ -117,9 +132,15 @@ def gate_lint():
     yield run(PYTHON, "-m", "ruff", "check", ".", check=False)
     yield run(PYTHON, "-m", "ruff", "format", "--check", ".", check=False)
     yield run(
-        PYTHON, "-m", "codespell_lib", *tracked("*.md", "*.py", "*.ipynb", "*.mjs", "*.toml"), check=False
+        PYTHON,
+        "-m",
+        "codespell_lib",
+        *tracked("*.md", "*.py", "*.ipynb", "*.mjs", "*.toml"),
+        check=False,
     )
-    yield run(BIN / "nbstripout", "--verify", *tracked("*.ipynb"), check=False)
+    yield run(
+        BIN / "nbstripout", "--keep-id", "--verify", *tracked("*.ipynb"), check=False
+    )
     yield run(PYTHON, "-m", "tools.prose", check=False)
     yield run(PYTHON, "-m", "tools.sync", "--check", check=False)
 
@@ -136,16 +157,34 @@ def gate_slow():
 
 def gate_notebooks():
     """every notebook runs from top to bottom, without a network"""
-    nbval = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=300", "-p", "no:cacheprovider"]
+    nbval = [
+        "--nbval-lax",
+        "--nbval-current-env",
+        "--nbval-cell-timeout=300",
+        "-p",
+        "no:cacheprovider",
+    ]
     yield pytest(
-        *nbval, "-n", "2", "--dist", "loadfile", *[d for d in NOTEBOOKS if any((ROOT / d).glob("*.ipynb"))]
+        *nbval,
+        "-n",
+        "2",
+        "--dist",
+        "loadfile",
+        *[d for d in NOTEBOOKS if any((ROOT / d).glob("*.ipynb"))],
     )
 
 
 def gate_book():
     """the book builds with warnings as errors; links, alternative texts and page contents hold"""
     build_book()
-    lychee = [BIN / "lychee", "--offline", "--include-fragments", "--no-progress", "--root-dir", HTML]
+    lychee = [
+        BIN / "lychee",
+        "--offline",
+        "--include-fragments",
+        "--no-progress",
+        "--root-dir",
+        HTML,
+    ]
     yield run(*lychee, *sorted(HTML.rglob("*.html")), check=False)
     yield pytest("tests", "-m", "book and not browser", "-rs")
 
@@ -165,7 +204,9 @@ GATES = {
     "browser": gate_browser,
     "slow": gate_slow,
 }
-COMMANDS = {f.__name__: f for f in (book, serve, test, sync, figures, record, clean, help)}
+COMMANDS = {
+    f.__name__: f for f in (book, serve, test, sync, figures, record, clean, help)
+}
 
 
 # --- how -------------------------------------------------------------------------------------------
@@ -174,7 +215,9 @@ COMMANDS = {f.__name__: f for f in (book, serve, test, sync, figures, record, cl
 def run(*command, check=True, env=None, cwd=ROOT) -> int:
     code = subprocess.call([str(c) for c in command], cwd=cwd, env=env)
     if check and code:
-        sys.exit(f"This failed with exit code {code}: {' '.join(str(c) for c in command)}")
+        sys.exit(
+            f"This failed with exit code {code}: {' '.join(str(c) for c in command)}"
+        )
     return code
 
 
@@ -183,13 +226,18 @@ def pytest(*args) -> int:
 
 
 def tracked(*patterns) -> list[str]:
-    listed = subprocess.run(["git", "ls-files", *patterns], cwd=ROOT, capture_output=True, text=True)
-    return [name for name in listed.stdout.split("\n") if name and (ROOT / name).exists()]
+    listed = subprocess.run(
+        ["git", "ls-files", *patterns], cwd=ROOT, capture_output=True, text=True
+    )
+    return [
+        name for name in listed.stdout.split("\n") if name and (ROOT / name).exists()
+    ]
 
 
 def quiet_threads() -> dict:
     """One thread per process: two torch threads on a busy two-core machine can be many times slower."""
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    env["BABYGPT_COURSE_PROGRESS"] = "off"  # running the notebooks is nobody's progress
     beside = (
         ROOT.parent / "shared" / "data"
     )  # a folder of downloads beside the checkout stands in for the network
@@ -202,11 +250,17 @@ def fingerprint(*paths) -> str:
     """A hash of files and folders, by name and content."""
     digest = hashlib.sha256(sys.version.encode())
     for path in paths:
-        files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+        files = (
+            [path]
+            if path.is_file()
+            else sorted(p for p in path.rglob("*") if p.is_file())
+        )
         for file in files:
             if "__pycache__" in file.parts or ".egg-info" in str(file):
                 continue
-            digest.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes() + b"\0")
+            digest.update(
+                str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes() + b"\0"
+            )
     return digest.hexdigest()
 
 
@@ -217,10 +271,15 @@ def environment() -> None:
             f"Python 3.11 or newer is needed; this is {sys.version.split()[0]}. Try: python3.11 tasks.py ..."
         )
     stamp = VENV / ".fingerprint"
-    wanted = fingerprint(ROOT / "pyproject.toml", ROOT / "requirements.txt", ROOT / "constraints.txt")
+    wanted = fingerprint(
+        ROOT / "pyproject.toml", ROOT / "requirements.txt", ROOT / "constraints.txt"
+    )
     if stamp.exists() and stamp.read_text() == wanted:
         return
-    print("Making the environment in .venv (the first time this takes a minute or more) ...", flush=True)
+    print(
+        "Making the environment in .venv (the first time this takes a minute or more) ...",
+        flush=True,
+    )
     try:
         import venv
 
@@ -230,22 +289,50 @@ def environment() -> None:
             "Python cannot make a virtual environment. On Debian or Ubuntu: apt-get install python3-venv"
         )
     run(PYTHON, "-m", "pip", "install", "--quiet", "--upgrade", "pip")
-    run(PYTHON, "-m", "pip", "install", "--quiet", "--progress-bar", "on", "-r", ROOT / "requirements.txt")
+    run(
+        PYTHON,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--progress-bar",
+        "on",
+        "-r",
+        ROOT / "requirements.txt",
+    )
     stamp.write_text(wanted)
 
 
 def build_book() -> None:
     """Build with warnings as errors. Outputs are cached by notebook; a changed package drops them all."""
     stamp = BUILD / ".package"
-    wanted = fingerprint(ROOT / "src", ROOT / "constraints.txt", ROOT / "pyproject.toml")
+    wanted = fingerprint(
+        ROOT / "src", ROOT / "constraints.txt", ROOT / "pyproject.toml"
+    )
     if BUILD.exists() and not (stamp.exists() and stamp.read_text() == wanted):
-        print("The package changed since the last build: every notebook is run again.", flush=True)
+        print(
+            "The package changed since the last build: every notebook is run again.",
+            flush=True,
+        )
         shutil.rmtree(BUILD)
     BUILD.mkdir(exist_ok=True)
     stamp.write_text(wanted)
-    env = quiet_threads() | {"BABYGPT_COURSE_STATIC": "1", "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    env = quiet_threads() | {
+        "BABYGPT_COURSE_STATIC": "1",
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+    }
     jupyter_book = BIN / "jupyter-book"
-    code = run(jupyter_book, "build", "-W", "-n", "--keep-going", "-q", ".", env=env, check=False)
+    code = run(
+        jupyter_book,
+        "build",
+        "-W",
+        "-n",
+        "--keep-going",
+        "-q",
+        ".",
+        env=env,
+        check=False,
+    )
     if code:
         sys.exit(
             "The book did not build: each WARNING or ERROR above names a file and a line. Mend it and run again."
@@ -260,7 +347,18 @@ def chromium() -> None:
     if shutil.which("apt-get") and hasattr(os, "geteuid") and os.geteuid() == 0:
         print("Installing Debian's Chromium for the browser tests ...", flush=True)
         run("apt-get", "update", "-qq", check=False)
-        if run("apt-get", "install", "-y", "-qq", "chromium", "fonts-dejavu-core", check=False) == 0:
+        if (
+            run(
+                "apt-get",
+                "install",
+                "-y",
+                "-qq",
+                "chromium",
+                "fonts-dejavu-core",
+                check=False,
+            )
+            == 0
+        ):
             return
     print(
         "\n!!! No Chromium: the browser tests will be SKIPPED. Install it (Debian: apt-get install chromium),\n"

@@ -63,10 +63,21 @@ def main() -> None:
     text = corpus.load("tinytales").train
     tokenizer = CharTokenizer(text)
     ids, V = tokenizer.encode(text), tokenizer.vocab_size
-    report("bigram_counting", counting(ids, V), f"count the pairs of {len(ids):,} characters, one thread")
+    report(
+        "bigram_counting",
+        counting(ids, V),
+        f"count the pairs of {len(ids):,} characters, one thread",
+    )
     x, y = torch.tensor(ids[:2048]).view(32, 64), torch.tensor(ids[1:2049]).view(32, 64)
-    ways = {"ours: Bigram": step(Bigram(V), x, y), "nn.Embedding": step(Embedding(V), x, y)}
-    report("bigram_step", compare(ways, 51), "one training step, B = 32, T = 64, AdamW, one thread")
+    ways = {
+        "ours: Bigram": step(Bigram(V), x, y),
+        "nn.Embedding": step(Embedding(V), x, y),
+    }
+    report(
+        "bigram_step",
+        compare(ways, 51),
+        "one training step, B = 32, T = 64, AdamW, one thread",
+    )
 
 
 if __name__ == "__main__":

@@ -30,7 +30,12 @@ def compare(ways: dict[str, Callable[[], object]], repeats: int = 9) -> list[dic
     medians = {name: statistics.median(t) for name, t in times.items()}
     first = next(iter(medians.values()))
     return [
-        {"way": name, "median_seconds": seconds, "ratio": seconds / first, "repeats": repeats}
+        {
+            "way": name,
+            "median_seconds": seconds,
+            "ratio": seconds / first,
+            "repeats": repeats,
+        }
         for name, seconds in medians.items()
     ]
 
@@ -39,10 +44,14 @@ def report(name: str, rows: list[dict], about: str) -> None:
     """Print the rows, and write them to benchmarks/results with the command, versions, hardware and load."""
     print(about)
     for row in rows:
-        print(f"  {row['way']:38} {row['median_seconds'] * 1e3:10.3f} ms   x{row['ratio']:.2f}")
+        print(
+            f"  {row['way']:38} {row['median_seconds'] * 1e3:10.3f} ms   x{row['ratio']:.2f}"
+        )
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     command = f"python -m benchmarks.{Path(sys.argv[0]).stem}"
     where = results.provenance() | {"command": command, "load": load}
     file = HERE / "results" / f"{name}.json"
-    file.write_text(json.dumps({"about": about, "rows": rows, **where}, indent=1) + "\n")
+    file.write_text(
+        json.dumps({"about": about, "rows": rows, **where}, indent=1) + "\n"
+    )
     print(f"written to {file}")

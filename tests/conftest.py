@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 HTML = ROOT / "_build" / "html"
 CHROMIUM = os.environ.get("BABYGPT_COURSE_CHROMIUM") or next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
+    None,
 )
 
 
@@ -49,7 +50,9 @@ def site(html):
 def browser():
     """Headless Chromium."""
     if CHROMIUM is None:
-        pytest.skip("NO CHROMIUM: browser tests did not run. Debian: apt-get install chromium")
+        pytest.skip(
+            "NO CHROMIUM: browser tests did not run. Debian: apt-get install chromium"
+        )
     from playwright.sync_api import sync_playwright
 
     quiet = "--disable-background-networking --disable-component-update --disable-sync"

@@ -28,6 +28,8 @@ def test_a_no_op_model_is_seen():
 
 def test_ways_take_turns():
     calls = []
-    rows = compare({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, repeats=3)
+    rows = compare(
+        {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, repeats=3
+    )
     assert calls == list("ab" * 4)
     assert rows[0]["ratio"] == 1

@@ -22,11 +22,20 @@ class Page(html.parser.HTMLParser):
             self.ids.append(a["id"])
         if tag == "img" and "alt" not in a:
             self.wordless.append(a.get("src"))
-        if tag == "svg" and a.get("role") == "img" and len(a.get("aria-label", "").split()) < 3:
+        if (
+            tag == "svg"
+            and a.get("role") == "img"
+            and len(a.get("aria-label", "").split()) < 3
+        ):
             self.wordless.append("svg")
         if tag in {"script", "img", "iframe", "source"} and a.get("src"):
             self.loads.append(a["src"])
-        if tag == "link" and a.get("rel") in ("stylesheet", "preload", "icon", "shortcut icon"):
+        if tag == "link" and a.get("rel") in (
+            "stylesheet",
+            "preload",
+            "icon",
+            "shortcut icon",
+        ):
             self.loads.append(a.get("href"))
 
 
@@ -61,7 +70,10 @@ def test_launch_links_follow_the_setting(html):
 
     text = (html / "chapters" / "01_bigram.html").read_text(encoding="utf-8")
     name = links.REPOSITORY.removeprefix("https://github.com/")
-    assert f"colab.research.google.com/github/{name}/blob/{links.BRANCH}/chapters/01_bigram.ipynb" in text
+    assert (
+        f"colab.research.google.com/github/{name}/blob/{links.BRANCH}/chapters/01_bigram.ipynb"
+        in text
+    )
 
 
 def test_kill_table_is_on_its_page(html):

@@ -6,8 +6,21 @@ import axe_playwright_python
 import pytest
 
 pytestmark = [pytest.mark.browser, pytest.mark.book]
-PAGES = ["book/welcome", "chapters/01_bigram", "exercises/01_bigram", "solutions/01_bigram", "book/use", "book/notation"]
-PAGES += ["book/results", "book/glossary", "book/references", "book/tested", "book/kill_table"]
+PAGES = [
+    "book/welcome",
+    "chapters/01_bigram",
+    "exercises/01_bigram",
+    "solutions/01_bigram",
+    "book/use",
+    "book/notation",
+]
+PAGES += [
+    "book/results",
+    "book/glossary",
+    "book/references",
+    "book/tested",
+    "book/kill_table",
+]
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js").read_text()
 # The theme declares this name twice; nothing of ours depends on it.
 THEME_NOISE = ("THEBE_JS_URL",)
@@ -19,12 +32,17 @@ def visit(browser, site):
     contexts = []
 
     def open_page(name, width=1280, theme="light", **options):
-        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme, **options)
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=theme, **options
+        )
         contexts.append(context)
         page = context.new_page()
         page.requests, page.errors = [], []
         page.on("request", lambda r: page.requests.append(r.url))
-        page.on("console", lambda m: page.errors.append(m.text) if m.type == "error" else None)
+        page.on(
+            "console",
+            lambda m: page.errors.append(m.text) if m.type == "error" else None,
+        )
         page.on("pageerror", lambda e: page.errors.append(str(e)))
         page.goto(f"{site}/{name}.html")
         page.wait_for_load_state("networkidle")
@@ -43,17 +61,27 @@ def test_page_is_whole(visit, site, name, width, theme):
     outside = [u for u in page.requests if not u.startswith((site, "data:", "blob:"))]
     assert outside == []
     assert page.errors == []
-    assert page.evaluate("document.documentElement.scrollWidth") <= width, "the page scrolls sideways"
+    assert page.evaluate("document.documentElement.scrollWidth") <= width, (
+        "the page scrolls sideways"
+    )
     assert page.evaluate("document.documentElement.dataset.theme") == theme
 
 
-@pytest.mark.parametrize("name", ["chapters/01_bigram", "book/welcome", "book/kill_table", "exercises/01_bigram"])
+@pytest.mark.parametrize(
+    "name",
+    ["chapters/01_bigram", "book/welcome", "book/kill_table", "exercises/01_bigram"],
+)
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_nothing_in_the_article(visit, name, theme):
     page = visit(name, theme=theme)
     page.evaluate(AXE)
-    found = page.evaluate("axe.run('article', {runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'wcag22aa']})")
-    faults = [(v["id"], [n["html"][:200] for n in v["nodes"][:3]]) for v in found["violations"]]
+    found = page.evaluate(
+        "axe.run('article', {runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'wcag22aa']})"
+    )
+    faults = [
+        (v["id"], [n["html"][:200] for n in v["nodes"][:3]])
+        for v in found["violations"]
+    ]
     assert faults == []
 
 

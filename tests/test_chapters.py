@@ -55,7 +55,9 @@ def test_every_verb_has_its_exercise(path):
     text = "\n".join(notebooks.source(c) for c in cells(path, "markdown"))
     promised = set(re.findall(rf"exercise ({chapter}\.\d)", text))
     solution = ROOT / "solutions" / path.name
-    checked = set(re.findall(r'check\("([\d.]+)"', solution.read_text().replace('\\"', '"')))
+    checked = set(
+        re.findall(r'check\("([\d.]+)"', solution.read_text().replace('\\"', '"'))
+    )
     assert promised and promised == checked
 
 
@@ -64,7 +66,10 @@ def test_links_between_notebooks_lead_somewhere(path):
     for cell in cells(path, "markdown"):
         for target in re.findall(r"\]\(([^)\s]+)\)", notebooks.source(cell)):
             if target.startswith(("http", "#", "mailto")):
-                inside = re.search(rf"{links.BRANCH}/((?:chapters|exercises|solutions)/[\w.]+)$", target)
+                inside = re.search(
+                    rf"{links.BRANCH}/((?:chapters|exercises|solutions)/[\w.]+)$",
+                    target,
+                )
                 assert inside is None or (ROOT / inside[1]).exists(), target
             else:
                 assert (path.parent / target.split("#")[0]).exists(), target
@@ -76,9 +81,13 @@ def test_code_cells_are_python(path):
         ast.parse(notebooks.source(cell))
 
 
-@pytest.mark.parametrize("path", notebooks.paths("chapters", "exercises", "solutions"), ids=by_name)
+@pytest.mark.parametrize(
+    "path", notebooks.paths("chapters", "exercises", "solutions"), ids=by_name
+)
 def test_setup_cell_is_short_and_the_same(path):
-    tagged = [c for c in cells(path, "code") if "setup" in c["metadata"].get("tags", [])]
+    tagged = [
+        c for c in cells(path, "code") if "setup" in c["metadata"].get("tags", [])
+    ]
     assert len(tagged) == 1 and cells(path, "code")[0] is not None
     source = notebooks.source(tagged[0])
     assert len(source.split("\n")) <= 6 and links.REPOSITORY in source
@@ -123,17 +132,39 @@ def test_a_fork_changes_one_line(tmp_path):
     copy = tmp_path / "fork"
     subprocess.run(["git", "clone", "-q", str(ROOT), str(copy)], check=True)
     config = copy / "_config.yml"
-    config.write_text(config.read_text().replace(links.REPOSITORY, "https://github.com/someone/my.course"))
+    config.write_text(
+        config.read_text().replace(
+            links.REPOSITORY, "https://github.com/someone/my.course"
+        )
+    )
     env = {"PYTHONPATH": f"{copy}:{copy / 'src'}", "PATH": "/usr/bin:/bin"}
-    run = subprocess.run([sys.executable, "-m", "tools.sync"], cwd=copy, env=env, capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-m", "tools.sync"],
+        cwd=copy,
+        env=env,
+        capture_output=True,
+        text=True,
+    )
     assert run.returncode == 0, run.stderr
     old = links.REPOSITORY.removeprefix("https://github.com/")
-    names = subprocess.run(["git", "ls-files"], cwd=copy, capture_output=True, text=True).stdout.split()
-    left = [n for n in names if (copy / n).suffix in {".md", ".py", ".cff", ".ipynb", ".toml"} and old in (copy / n).read_text()]
+    names = subprocess.run(
+        ["git", "ls-files"], cwd=copy, capture_output=True, text=True
+    ).stdout.split()
+    left = [
+        n
+        for n in names
+        if (copy / n).suffix in {".md", ".py", ".cff", ".ipynb", ".toml"}
+        and old in (copy / n).read_text()
+    ]
     assert left == []
     assert "someone.github.io/my.course" in (copy / "CITATION.cff").read_text()
-    assert "colab.research.google.com/github/someone/my.course/blob" in (copy / "README.md").read_text()
-    again = subprocess.run([sys.executable, "-m", "tools.sync", "--check"], cwd=copy, env=env)
+    assert (
+        "colab.research.google.com/github/someone/my.course/blob"
+        in (copy / "README.md").read_text()
+    )
+    again = subprocess.run(
+        [sys.executable, "-m", "tools.sync", "--check"], cwd=copy, env=env
+    )
     assert again.returncode == 0
 
 

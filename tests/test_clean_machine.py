@@ -27,7 +27,17 @@ print(torch.__version__, os.stat(torch.__file__).st_mtime_ns, torch.__file__)
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     out = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(out), str(ROOT)]
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "-w",
+        str(out),
+        str(ROOT),
+    ]
     subprocess.run(build, check=True)
     (file,) = out.glob("babygpt_course-*.whl")
     return file
@@ -47,18 +57,36 @@ def test_setup_cell_installs_the_course_and_keeps_torch(wheel, tmp_path):
     ours = torch.__version__.split("+")[0]
     have = [f"torch=={ours}", "numpy", "matplotlib", "ipykernel", "nbclient"]
     subprocess.run([python, "-m", "pip", "install", "-q", *have], check=True)
-    before = subprocess.run([python, "-c", TORCH], capture_output=True, text=True, check=True).stdout
-    absent = subprocess.run([python, "-c", "import babygpt_course"], capture_output=True)
+    before = subprocess.run(
+        [python, "-c", TORCH], capture_output=True, text=True, check=True
+    ).stdout
+    absent = subprocess.run(
+        [python, "-c", "import babygpt_course"], capture_output=True
+    )
     assert absent.returncode != 0
 
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "BABYGPT", "VIRTUAL"))}
-    env |= {"BABYGPT_COURSE_SOURCE": str(wheel), "OMP_NUM_THREADS": "1", "HOME": str(tmp_path)}
+    env = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith(("PYTHON", "BABYGPT", "VIRTUAL"))
+    }
+    env |= {
+        "BABYGPT_COURSE_SOURCE": str(wheel),
+        "OMP_NUM_THREADS": "1",
+        "HOME": str(tmp_path),
+    }
     notebook = ROOT / "chapters" / "01_bigram.ipynb"
     for _ in range(2):  # the second time the course is there already
         run = subprocess.run(
-            [python, "-c", RUN, str(notebook), "3"], cwd=tmp_path, env=env, capture_output=True, text=True
+            [python, "-c", RUN, str(notebook), "3"],
+            cwd=tmp_path,
+            env=env,
+            capture_output=True,
+            text=True,
         )
         assert run.returncode == 0, run.stderr[-2000:]
     assert "babygpt-course" in run.stdout
-    after = subprocess.run([python, "-c", TORCH], capture_output=True, text=True, check=True).stdout
+    after = subprocess.run(
+        [python, "-c", TORCH], capture_output=True, text=True, check=True
+    ).stdout
     assert after == before, "the setup cell must leave the torch that is there"

@@ -12,7 +12,9 @@ from babygpt_course import corpus
 from babygpt_course.errors import ConfigError, CorpusError
 
 BODY = "".join(f"story {i} of a small test\n" for i in range(200)).encode()
-PRETEND = corpus.Download("pretend.txt", "", len(BODY), hashlib.sha256(BODY).hexdigest(), "\n", "none")
+PRETEND = corpus.Download(
+    "pretend.txt", "", len(BODY), hashlib.sha256(BODY).hexdigest(), "\n", "none"
+)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -101,7 +103,11 @@ def test_bad_download_is_named_and_leaves_nothing(server, tmp_path, path, says):
     with pytest.raises(CorpusError) as error:
         corpus.fetch("names", server + path)
     message = str(error.value)
-    assert says in message and "Nothing was saved" in message and "corpus.load('tinytales')" in message
+    assert (
+        says in message
+        and "Nothing was saved" in message
+        and "corpus.load('tinytales')" in message
+    )
     assert files(tmp_path / "cache") == []
 
 
@@ -142,7 +148,9 @@ def test_interrupted_download_leaves_nothing(server, tmp_path, monkeypatch):
 
 
 def test_fallback_says_so(server, monkeypatch, capsys):
-    gone = corpus.Download("gone.txt", "http://127.0.0.1:9/gone", 10, "0" * 64, "\n", "none")
+    gone = corpus.Download(
+        "gone.txt", "http://127.0.0.1:9/gone", 10, "0" * 64, "\n", "none"
+    )
     monkeypatch.setitem(corpus.DOWNLOADS, "tinystories", gone)
     text = corpus.load("tinystories", fallback="tinytales", n_stories=20)
     assert text.name == "tinytales"
@@ -150,7 +158,9 @@ def test_fallback_says_so(server, monkeypatch, capsys):
 
 
 def test_unknown_names():
-    with pytest.raises(ConfigError, match="tinytales, tinystories, tinyshakespeare, names"):
+    with pytest.raises(
+        ConfigError, match="tinytales, tinystories, tinyshakespeare, names"
+    ):
         corpus.load("tinytails")
     with pytest.raises(ConfigError, match="fallback"):
         corpus.load("names", fallback="nothing")
@@ -160,7 +170,12 @@ def test_unknown_names():
 
 @pytest.mark.parametrize(
     "content, says",
-    [(b"", "is empty"), (b" \n \n", "is empty"), (b"one\ntwo\n", "at least ten"), (b"\xff\xfe\x00", "UTF-8")],
+    [
+        (b"", "is empty"),
+        (b" \n \n", "is empty"),
+        (b"one\ntwo\n", "at least ten"),
+        (b"\xff\xfe\x00", "UTF-8"),
+    ],
 )
 def test_own_text_that_cannot_be_used(tmp_path, content, says):
     file = tmp_path / "mine.txt"
@@ -184,7 +199,9 @@ def test_split_is_contiguous_and_cuts_no_story():
     assert tales.train + tales.val + tales.test == tales.text
     for part in (tales.train, tales.val, tales.test):
         assert part.endswith("\n") and part[0].isprintable()
-    share = [len(part) / len(tales.text) for part in (tales.train, tales.val, tales.test)]
+    share = [
+        len(part) / len(tales.text) for part in (tales.train, tales.val, tales.test)
+    ]
     assert share == pytest.approx([0.8, 0.1, 0.1], abs=0.02)
     assert corpus.load("tinytales", n_stories=100).text == tales.text
 

@@ -64,7 +64,10 @@ def test_maximum_likelihood_is_the_best_table():
     best = count_nll(count_probs(counts), ids)
     g = torch.Generator().manual_seed(1)
     for _ in range(200):
-        other = torch.softmax(count_probs(counts, 1e-9).log() + 0.1 * torch.randn(6, 6, generator=g), dim=1)
+        other = torch.softmax(
+            count_probs(counts, 1e-9).log() + 0.1 * torch.randn(6, 6, generator=g),
+            dim=1,
+        )
         assert count_nll(other, ids) > best
 
 
@@ -80,10 +83,16 @@ def test_bigram_loss_is_torchs_cross_entropy_and_counts():
     model = Bigram.from_counts(counts, k=0.3)
     logits, loss = model(ids[None, :-1], ids[None, 1:])
     assert logits.shape == (1, 399, 7)
-    assert float(loss) == pytest.approx(float(F.cross_entropy(logits[0], ids[1:])), abs=1e-6)
-    assert float(loss) == pytest.approx(count_nll(count_probs(counts, 0.3), ids), abs=1e-6)
+    assert float(loss) == pytest.approx(
+        float(F.cross_entropy(logits[0], ids[1:])), abs=1e-6
+    )
+    assert float(loss) == pytest.approx(
+        count_nll(count_probs(counts, 0.3), ids), abs=1e-6
+    )
     untrained = Bigram(7)
-    assert float(untrained(ids[None, :-1], ids[None, 1:])[1]) == pytest.approx(math.log(7), abs=1e-6)
+    assert float(untrained(ids[None, :-1], ids[None, 1:])[1]) == pytest.approx(
+        math.log(7), abs=1e-6
+    )
     assert untrained(ids[None])[1] is None
 
 
@@ -117,7 +126,9 @@ def test_names_bigram_reproduces_the_published_loss():
 def chain():
     """A Markov chain whose entropy rate, the floor of any bigram, is known exactly."""
     g = torch.Generator().manual_seed(3)
-    table = torch.softmax(2 * torch.randn(5, 5, generator=g, dtype=torch.float64), dim=1)
+    table = torch.softmax(
+        2 * torch.randn(5, 5, generator=g, dtype=torch.float64), dim=1
+    )
     stationary = torch.linalg.matrix_power(table, 200)[0]
     rate = float(-(stationary[:, None] * table * table.log()).sum())
     ids = [0]
@@ -132,7 +143,9 @@ def test_counting_and_descent_reach_the_same_table_at_the_floor(chain):
     train_ids, val_ids, rate = chain
     counted = count_nll(count_probs(count_pairs(train_ids, 5), 1.0), val_ids)
     model = Bigram(5)
-    config = TrainConfig(steps=400, batch_size=64, block_size=32, lr=0.3, progress=False)
+    config = TrainConfig(
+        steps=400, batch_size=64, block_size=32, lr=0.3, progress=False
+    )
     history = train(model, (train_ids, val_ids), config)
     assert history.last["val_loss"] == pytest.approx(counted, abs=0.01)
     assert counted == pytest.approx(rate, abs=0.03)
@@ -151,13 +164,22 @@ def test_same_seed_same_run_and_progress_is_recorded(chain):
     config = TrainConfig(steps=50, eval_every=20, lr=0.1, progress=False)
     seen = []
     runs = [
-        train(Bigram(5), (train_ids, val_ids), config, on_eval=lambda s, m: seen.append(s)) for _ in range(2)
+        train(
+            Bigram(5), (train_ids, val_ids), config, on_eval=lambda s, m: seen.append(s)
+        )
+        for _ in range(2)
     ]
-    losses = [[(r["step"], r["train_loss"], r["val_loss"]) for r in run.rows] for run in runs]
+    losses = [
+        [(r["step"], r["train_loss"], r["val_loss"]) for r in run.rows] for run in runs
+    ]
     assert losses[0] == losses[1]
     assert seen == [0, 20, 40, 50] * 2
     assert runs[0].rows[0]["seconds"] == 0 < runs[0].last["seconds"]
-    other = train(Bigram(5), (train_ids, val_ids), TrainConfig(steps=50, lr=0.1, seed=1, progress=False))
+    other = train(
+        Bigram(5),
+        (train_ids, val_ids),
+        TrainConfig(steps=50, lr=0.1, seed=1, progress=False),
+    )
     assert other.last["val_loss"] != runs[0].last["val_loss"]
 
 
@@ -178,13 +200,22 @@ def test_evaluate_covers_the_text_and_leaves_the_model_as_it_was(chain):
     model = Bigram.from_counts(count_pairs(train_ids, 5), 1.0)
     n = (len(val_ids) - 1) // 16 * 16
     expected = count_nll(count_probs(count_pairs(train_ids, 5), 1.0), val_ids[: n + 1])
-    assert evaluate(model, val_ids, 16, batch_size=7) == pytest.approx(expected, abs=1e-5)
+    assert evaluate(model, val_ids, 16, batch_size=7) == pytest.approx(
+        expected, abs=1e-5
+    )
     assert model.training
 
 
 @pytest.mark.parametrize(
     "setting",
-    [{"steps": -1}, {"steps": 0}, {"steps": 1.5}, {"batch_size": 0}, {"lr": float("nan")}, {"lr": -1}],
+    [
+        {"steps": -1},
+        {"steps": 0},
+        {"steps": 1.5},
+        {"batch_size": 0},
+        {"lr": float("nan")},
+        {"lr": -1},
+    ],
 )
 def test_bad_settings_are_named(setting):
     (name,) = setting
@@ -219,11 +250,23 @@ def test_learning_rate_rises_then_falls_to_zero():
 def test_samples_follow_the_table():
     counts = torch.tensor([[1, 3], [9, 1]])
     g = torch.Generator().manual_seed(0)
-    out = generate(Bigram.from_counts(counts), torch.zeros(4, 1, dtype=torch.int64), 3000, generator=g)
+    out = generate(
+        Bigram.from_counts(counts),
+        torch.zeros(4, 1, dtype=torch.int64),
+        3000,
+        generator=g,
+    )
     assert out.shape == (4, 3001)
     seen = sum(count_pairs(row, 2) for row in out)
-    torch.testing.assert_close(count_probs(seen), count_probs(counts), atol=0.02, rtol=0)
-    greedy = generate(Bigram.from_counts(counts), torch.zeros(1, 1, dtype=torch.int64), 4, temperature=0)
+    torch.testing.assert_close(
+        count_probs(seen), count_probs(counts), atol=0.02, rtol=0
+    )
+    greedy = generate(
+        Bigram.from_counts(counts),
+        torch.zeros(1, 1, dtype=torch.int64),
+        4,
+        temperature=0,
+    )
     assert greedy.tolist() == [[0, 1, 0, 1, 0]]
 
 

@@ -12,7 +12,8 @@ from babygpt_course.errors import ConfigError
 from babygpt_course.tokenizer import CharTokenizer
 
 ROWS = [
-    {"step": s, "train_loss": 3.0 - s / 100, "val_loss": 3.1 - s / 100, "seconds": s} for s in (0, 50, 100)
+    {"step": s, "train_loss": 3.0 - s / 100, "val_loss": 3.1 - s / 100, "seconds": s}
+    for s in (0, 50, 100)
 ]
 
 
@@ -20,8 +21,12 @@ ROWS = [
     "picture",
     [
         lambda: plots.loss_curve(ROWS, lines={"floor": 1.0}),
-        lambda: plots.running_chart([results.Row(0, "uniform", 0, 5.8, 0.0)], floor=0.3),
-        lambda: plots.bars({"a": 0.5, " ": 0.25}, title="t", alt="a is most likely", xlabel="p"),
+        lambda: plots.running_chart(
+            [results.Row(0, "uniform", 0, 5.8, 0.0)], floor=0.3
+        ),
+        lambda: plots.bars(
+            {"a": 0.5, " ": 0.25}, title="t", alt="a is most likely", xlabel="p"
+        ),
         lambda: plots.heatmap(
             __import__("torch").ones(3, 3),
             "a b",
@@ -54,7 +59,9 @@ def test_running_table_records_with_provenance(tmp_path, monkeypatch):
     results.running_table([row, results.Row(2, "trigram", 27, 3.0, 0.1)], floor=0.5)
     rows = json.loads(file.read_text())
     assert [r["model"] for r in rows] == ["bigram", "trigram"]
-    assert all({"command", "commit", "date", "versions", "hardware"} <= r.keys() for r in rows)
+    assert all(
+        {"command", "commit", "date", "versions", "hardware"} <= r.keys() for r in rows
+    )
     with pytest.raises(ConfigError, match="bits_per_char"):
         results.Row(1, "broken", 1, float("nan"), 0)
 
@@ -74,4 +81,9 @@ def test_show_source_is_the_source():
 def test_import_is_light():
     """No matplotlib, no widgets, no torch until something needs them."""
     code = "import sys, babygpt_course; print([m for m in ('torch', 'matplotlib', 'anywidget') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True
+        ).stdout.strip()
+        == "[]"
+    )

@@ -10,7 +10,10 @@ from babygpt_course.trainer import TrainConfig, train
 def test_distinct():
     assert probes.distinct(["the", "cat", "sat"])
     found = probes.distinct("the cat and the dog and the hen".split())
-    assert not found and found.data == {"repeated": {"the": 3, "and": 2}, "unreachable": 3}
+    assert not found and found.data == {
+        "repeated": {"the": 3, "and": 2},
+        "unreachable": 3,
+    }
     assert "'the' alone is listed 3 times" in repr(found)
 
 

@@ -52,16 +52,25 @@ def test_compiled_files_do_not_count_as_a_change(house):
 
 
 def test_every_command_and_gate_explains_itself():
-    shown = subprocess.run([sys.executable, "tasks.py", "help"], cwd=ROOT, capture_output=True, text=True).stdout
+    shown = subprocess.run(
+        [sys.executable, "tasks.py", "help"], cwd=ROOT, capture_output=True, text=True
+    ).stdout
     for name in [*tasks.COMMANDS, *tasks.GATES]:
         assert name in shown
     assert all(f.__doc__ for f in [*tasks.COMMANDS.values(), *tasks.GATES.values()])
 
 
 def test_unknown_words_are_named():
-    asked = subprocess.run([sys.executable, "tasks.py", "bake"], cwd=ROOT, capture_output=True, text=True)
+    asked = subprocess.run(
+        [sys.executable, "tasks.py", "bake"], cwd=ROOT, capture_output=True, text=True
+    )
     assert asked.returncode == 2 and "Unknown command 'bake'" in asked.stdout
-    asked = subprocess.run([sys.executable, "tasks.py", "test", "bake"], cwd=ROOT, capture_output=True, text=True)
+    asked = subprocess.run(
+        [sys.executable, "tasks.py", "test", "bake"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert asked.returncode == 1 and "The gates are: lint" in asked.stderr
 
 

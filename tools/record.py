@@ -18,7 +18,11 @@ def device() -> str:
     """A short name of what a chapter ran on, as its launch strip says it."""
     import torch
 
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"a CPU with {os.cpu_count()} cores"
+    return (
+        torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"a CPU with {os.cpu_count()} cores"
+    )
 
 
 def main() -> int:
@@ -28,7 +32,9 @@ def main() -> int:
     for path in notebooks.paths("chapters"):
         print(f"running {path.name} ...", flush=True)
         began = time.time()
-        client = NotebookClient(nbformat.read(path, as_version=4), timeout=900, kernel_name="python3")
+        client = NotebookClient(
+            nbformat.read(path, as_version=4), timeout=900, kernel_name="python3"
+        )
         client.execute(cwd=str(path.parent))
         seconds = round(time.time() - began, 1)
         row = {"notebook": path.name, "device": device(), "seconds": seconds}

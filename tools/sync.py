@@ -31,16 +31,25 @@ def address() -> tuple[str, str]:
     config = (ROOT / "_config.yml").read_text()
     url = re.search(r"^repository:\n(?:\s.*\n)*?\s+url:\s*(\S+)", config, re.M)
     branch = re.search(r"^repository:\n(?:\s.*\n)*?\s+branch:\s*(\S+)", config, re.M)
-    if not (url and branch and re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", url[1])):
-        sys.exit("_config.yml: repository needs `url: https://github.com/OWNER/NAME` and `branch: NAME`.")
+    if not (
+        url and branch and re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", url[1])
+    ):
+        sys.exit(
+            "_config.yml: repository needs `url: https://github.com/OWNER/NAME` and `branch: NAME`."
+        )
     return url[1], branch[1]
 
 
 def moved(text: str, repository: str, branch: str) -> str:
     """The text with the address it was last synced to replaced by the present one."""
-    old, new = (url.removeprefix("https://github.com/") for url in (links.REPOSITORY, repository))
+    old, new = (
+        url.removeprefix("https://github.com/")
+        for url in (links.REPOSITORY, repository)
+    )
     text = re.sub(rf"\b{re.escape(old)}(?![\w-])", new, text)
-    return text.replace(links.SITE.removeprefix("https://"), site(repository).removeprefix("https://"))
+    return text.replace(
+        links.SITE.removeprefix("https://"), site(repository).removeprefix("https://")
+    )
 
 
 def site(repository: str) -> str:
@@ -59,7 +68,11 @@ def strip(path: Path, repository: str, branch: str) -> str:
     ]
     for other in ("chapters", "exercises", "solutions"):
         if other != folder and (ROOT / other / name).exists():
-            label = {"chapters": "Chapter", "exercises": "Exercises", "solutions": "Solutions"}[other]
+            label = {
+                "chapters": "Chapter",
+                "exercises": "Exercises",
+                "solutions": "Solutions",
+            }[other]
             parts.append(f"[{label}](../{other}/{name})")
     return " · ".join(parts + minutes(name) * (folder == "chapters"))
 
@@ -69,11 +82,13 @@ def minutes(name: str) -> list[str]:
     file = ROOT / "src" / "babygpt_course" / "recorded" / "chapters.json"
     rows = json.loads(file.read_text()) if file.exists() else []
     said = [
-        f"measured: {r['seconds'] / 60:.1f} min on {r['device']} ({r['date']})"
+        f"runs in {r['seconds']:.0f} s on {r['device']} (measured {r['date']})"
         for r in rows
         if r["notebook"] == name
     ]
-    return said + ["T4: not measured yet"] * all(r.get("device") != "T4" for r in rows)
+    return said + ["not measured on a T4 yet"] * all(
+        r.get("device") != "T4" for r in rows
+    )
 
 
 def synced(text: str, path: Path, repository: str, branch: str) -> str:
@@ -85,7 +100,9 @@ def synced(text: str, path: Path, repository: str, branch: str) -> str:
             title = notebooks.source(cell).split("\n\n")[0]
             notebooks.set_source(cell, f"{title}\n\n{strip(path, repository, branch)}")
         elif "setup" in tags:
-            setup = SETUP.format(repository=repository, branch=branch, chapter=path.name[:2])
+            setup = SETUP.format(
+                repository=repository, branch=branch, chapter=path.name[:2]
+            )
             notebooks.set_source(cell, setup)
     return notebooks.text(notebook)
 
@@ -93,10 +110,15 @@ def synced(text: str, path: Path, repository: str, branch: str) -> str:
 def derived() -> dict[Path, str]:
     """Every derived file and the text it should have."""
     repository, branch = address()
-    names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split()
+    names = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.split()
     wanted = {}
     for path in (ROOT / name for name in names):
-        if path.suffix in {".md", ".py", ".cff", ".toml", ".yml", ".ipynb"} and path.exists():
+        if (
+            path.suffix in {".md", ".py", ".cff", ".toml", ".yml", ".ipynb"}
+            and path.exists()
+        ):
             wanted[path] = moved(path.read_text(encoding="utf-8"), repository, branch)
     wanted[ROOT / "src/babygpt_course/links.py"] = (
         '"""Where the course lives. Written by `make sync` from the `repository` lines of _config.yml."""\n\n'

@@ -12,7 +12,7 @@ from babygpt_course.errors import ConfigError, VocabularyError
 
 
 def count_pairs(ids: Tensor | list[int], vocab_size: int) -> Tensor:
-    """How often each id follows each other id: int64 counts (V, V), row = previous, column = next.
+    """How often each id follows each other: int64 (V, V), row = previous, column = next.
 
     Raises:
         ConfigError: fewer than two ids, so there is no pair.
@@ -21,21 +21,25 @@ def count_pairs(ids: Tensor | list[int], vocab_size: int) -> Tensor:
     ids = torch.as_tensor(ids, dtype=torch.int64)
     if ids.ndim != 1 or len(ids) < 2:
         raise ConfigError(
-            f"Counting pairs needs one sequence of at least two ids; got shape {tuple(ids.shape)}."
+            "Counting pairs needs one sequence of at least two ids; "
+            f"got shape {tuple(ids.shape)}."
         )
     if ids.min() < 0 or ids.max() >= vocab_size:
         raise VocabularyError(
-            f"Ids must lie in 0..{vocab_size - 1}; these go from {int(ids.min())} to {int(ids.max())}. "
+            f"Ids must lie in 0..{vocab_size - 1}; "
+            f"these go from {int(ids.min())} to {int(ids.max())}. "
             "Was the text encoded with another tokenizer?"
         )
     pair = ids[:-1] * vocab_size + ids[1:]  # (N-1,) one number per (previous, next)
-    return torch.bincount(pair, minlength=vocab_size**2).view(vocab_size, vocab_size)  # (V, V)
+    counts = torch.bincount(pair, minlength=vocab_size**2)  # (V * V,)
+    return counts.view(vocab_size, vocab_size)  # (V, V)
 
 
 def count_probs(counts: Tensor, k: float = 0.0) -> Tensor:
-    """Each row of counts (V, V) as a distribution, after adding k to every count ("add-k").
+    """Each row of counts (V, V) as a distribution, k added to every count ("add-k").
 
-    k = 0 is maximum likelihood: a pair never seen gets probability 0, a row never seen is uniform.
+    k = 0 is maximum likelihood: a pair never seen gets probability 0. A row never seen
+    is uniform.
 
     Raises:
         ConfigError: k is negative.
@@ -78,9 +82,11 @@ class Bigram(nn.Module):
             model.logits.copy_(count_probs(counts, k).log())
         return model
 
-    def forward(self, idx: Tensor, targets: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """idx (B, T) -> logits (B, T, V), and the mean cross-entropy in nats if targets (B, T) are given."""
-        logits = self.logits[idx]  # (B, T) -> (B, T, V): look up one row per previous character
+    def forward(
+        self, idx: Tensor, targets: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """idx (B, T) -> logits (B, T, V), and with targets (B, T) the loss in nats."""
+        logits = self.logits[idx]  # (B, T) -> (B, T, V): one row per previous id
         if targets is None:
             return logits, None
         return logits, F.cross_entropy(logits.flatten(0, 1), targets.flatten())

@@ -20,7 +20,10 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 on success, 1 on an error that is the user's to mend, printed in one line."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
-        prog="babygpt-course", description="The course's commands.", epilog=EXAMPLES, formatter_class=raw
+        prog="babygpt-course",
+        description="The course's commands.",
+        epilog=EXAMPLES,
+        formatter_class=raw,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -28,7 +31,11 @@ def main(argv: list[str] | None = None) -> int:
     add.set_defaults(run=doctor)
 
     add = commands.add_parser("data", help="list the texts, or download some")
-    add.add_argument("names", nargs="*", help="corpora to download: tinystories, tinyshakespeare, names")
+    add.add_argument(
+        "names",
+        nargs="*",
+        help="corpora to download: tinystories, tinyshakespeare, names",
+    )
     add.set_defaults(run=data)
 
     add = commands.add_parser("sample", help="print stories of TinyTales")
@@ -39,7 +46,12 @@ def main(argv: list[str] | None = None) -> int:
 
     add = commands.add_parser("grade", help="grade a folder of submitted notebooks")
     add.add_argument("submissions", type=Path)
-    add.add_argument("--out", type=Path, default=Path("gradebook"), help="folder for grades.csv and feedback")
+    add.add_argument(
+        "--out",
+        type=Path,
+        default=Path("gradebook"),
+        help="folder for grades.csv and feedback",
+    )
     add.set_defaults(run=grade)
 
     args = parser.parse_args(argv)
@@ -58,7 +70,11 @@ def doctor(args) -> None:
 
     from babygpt_course import __version__, corpus, results
 
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none (no chapter so far needs one)"
+    gpu = (
+        torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else "none (no chapter so far needs one)"
+    )
     print(f"babygpt-course  {__version__}\nPython          {platform.python_version()}")
     print(
         f"torch           {torch.__version__}\nCPU             {results.cpu_name()}, {os.cpu_count()} cores"
@@ -76,7 +92,9 @@ def data(args) -> None:
 
     for name in args.names:
         if name not in corpus.DOWNLOADS:
-            raise ConfigError(f"No text {name!r} to download. The texts are: {', '.join(corpus.DOWNLOADS)}.")
+            raise ConfigError(
+                f"No text {name!r} to download. The texts are: {', '.join(corpus.DOWNLOADS)}."
+            )
         print(corpus.fetch(name))
     if not args.names:
         print(f"cache: {corpus.data_folder()}")

@@ -101,7 +101,9 @@ class Corpus:
             bisect(ends, 0.8 * len(text)) + 1, len(stories) - 2
         )  # the story that reaches 80 % of the text
         b = min(max(bisect(ends, 0.9 * len(text)), a) + 1, len(stories) - 1)
-        train, val, test = ("".join(part) for part in (stories[:a], stories[a:b], stories[b:]))
+        train, val, test = (
+            "".join(part) for part in (stories[:a], stories[a:b], stories[b:])
+        )
         return cls(name, text, train, val, test, source)
 
     def __repr__(self) -> str:
@@ -135,7 +137,9 @@ def load(
             "For a text of your own, give its file: corpus.load('my text', path='my.txt')."
         )
     if fallback is not None and fallback not in NAMES:
-        raise ConfigError(f"Unknown fallback corpus {fallback!r}. The corpora are: {', '.join(NAMES)}.")
+        raise ConfigError(
+            f"Unknown fallback corpus {fallback!r}. The corpora are: {', '.join(NAMES)}."
+        )
     try:
         if name == "tinytales" and path is None:
             return _tinytales(n_stories, seed)
@@ -152,14 +156,20 @@ def _tinytales(n_stories: int, seed: int) -> Corpus:
     from babygpt_course import tinytales
 
     if n_stories < 10:
-        raise ConfigError(f"n_stories must be at least 10, to be split into three parts; got {n_stories}.")
+        raise ConfigError(
+            f"n_stories must be at least 10, to be split into three parts; got {n_stories}."
+        )
     stories = tinytales.sample(n_stories, seed)
-    return Corpus.from_stories("tinytales", stories, f"generated, seed {seed}, {n_stories:,} stories")
+    return Corpus.from_stories(
+        "tinytales", stories, f"generated, seed {seed}, {n_stories:,} stories"
+    )
 
 
 def _from_file(name: str, file: Path) -> Corpus:
     try:
-        text = file.read_bytes().decode("utf-8", errors="strict" if name not in DOWNLOADS else "ignore")
+        text = file.read_bytes().decode(
+            "utf-8", errors="strict" if name not in DOWNLOADS else "ignore"
+        )
     except OSError as error:
         raise CorpusError(
             f"Cannot read {file}: {error.strerror}. Check the path and its permissions."
@@ -180,7 +190,11 @@ def _stories(name: str, text: str) -> list[str]:
         # The 2 MiB end inside a story, so the last one is dropped. One line break between paragraphs and
         # a blank line between stories keep the alphabet free of a marker that no story contains.
         whole = text.split("<|endoftext|>")[:-1] or [text]
-        return [re.sub(r"\n\s*", "\n", story.strip()) + "\n\n" for story in whole if story.strip()]
+        return [
+            re.sub(r"\n\s*", "\n", story.strip()) + "\n\n"
+            for story in whole
+            if story.strip()
+        ]
     separator = DOWNLOADS[name].separator if name in DOWNLOADS else "\n"
     parts = text.split(separator)
     last = [parts[-1]] if parts[-1] else []
@@ -223,7 +237,9 @@ def _download(name: str, d: Download, url: str, file: Path) -> None:
     temporary = None
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=d.filename + ".", suffix=".part", dir=file.parent)
+        handle, temporary = tempfile.mkstemp(
+            prefix=d.filename + ".", suffix=".part", dir=file.parent
+        )
         with os.fdopen(handle, "wb") as out:
             out.write(_download_with_retries(name, d, url, file))
         os.replace(temporary, file)
@@ -242,17 +258,27 @@ def _download_with_retries(name: str, d: Download, url: str, file: Path) -> byte
         try:
             body = _read(name, d, url)
             if len(body) != d.n_bytes:
-                raise _Broken(f"the connection ended after {len(body):,} of {d.n_bytes:,} bytes")
+                raise _Broken(
+                    f"the connection ended after {len(body):,} of {d.n_bytes:,} bytes"
+                )
             digest = hashlib.sha256(body).hexdigest()
             if digest != d.sha256:
-                raise _Broken(f"what arrived has SHA-256 {digest[:12]}..., expected {d.sha256[:12]}...")
+                raise _Broken(
+                    f"what arrived has SHA-256 {digest[:12]}..., expected {d.sha256[:12]}..."
+                )
             return body
         except _Broken as error:
             reason, again = str(error), True
         except urllib.error.HTTPError as error:
-            reason, again = f"the server answered {error.code} {error.reason}", error.code >= 500
+            reason, again = (
+                f"the server answered {error.code} {error.reason}",
+                error.code >= 500,
+            )
         except OSError as error:  # no network, no such host, refused, stalled
-            reason, again = f"{getattr(error, 'reason', None) or error or type(error).__name__}", True
+            reason, again = (
+                f"{getattr(error, 'reason', None) or error or type(error).__name__}",
+                True,
+            )
         if not (again and left):
             break
         time.sleep(0.2)
@@ -276,7 +302,13 @@ def _read(name: str, d: Download, url: str) -> bytes:
     request = urllib.request.Request(url, headers=headers)
     body = bytearray()
     with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-        with tqdm(total=d.n_bytes, unit="B", unit_scale=True, desc=f"download {name}", leave=False) as bar:
+        with tqdm(
+            total=d.n_bytes,
+            unit="B",
+            unit_scale=True,
+            desc=f"download {name}",
+            leave=False,
+        ) as bar:
             try:
                 while chunk := answer.read(min(65536, d.n_bytes - len(body))):
                     body += chunk

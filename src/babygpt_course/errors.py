@@ -15,3 +15,7 @@ class CorpusError(CourseError):
 
 class VocabularyError(CourseError):
     """Text or ids that the tokenizer does not know."""
+
+
+class CheckpointError(CourseError):
+    """A model or tokenizer file that is damaged or of another format."""

@@ -16,7 +16,9 @@ def setup(chapter: str, seed: int = 1337) -> None:
 
     torch.manual_seed(seed)
     torch.set_num_threads(1)
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU, 1 thread"
+    device = (
+        torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU, 1 thread"
+    )
     print(f"babygpt-course {__version__}, chapter {chapter}; {device}; seed {seed}")
     print(f"Python {platform.python_version()}, torch {torch.__version__}")
 
@@ -34,6 +36,6 @@ class Source:
         return self.code
 
 
-def show_source(thing) -> Source:
-    """The package's own source of a function or class: what you read is what runs."""
-    return Source(inspect.cleandoc("\n" + inspect.getsource(thing)) + "\n")
+def show_source(*things) -> Source:
+    """The package's own source of functions or classes: what you read is what runs."""
+    return Source("\n".join(inspect.cleandoc("\n" + inspect.getsource(t)) + "\n" for t in things))

@@ -25,7 +25,13 @@ class Picture:
         import matplotlib.pyplot as plt
 
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, bbox_inches="tight", metadata={"Date": None})
+        figure.savefig(
+            buffer,
+            format="svg",
+            transparent=True,
+            bbox_inches="tight",
+            metadata={"Date": None},
+        )
         plt.close(figure)
         self.alt = alt
         self.svg = _for_any_page(buffer.getvalue(), alt)
@@ -38,7 +44,11 @@ class Picture:
 
 
 def _for_any_page(svg: str, alt: str) -> str:
-    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor").replace(_INK.lower(), "currentColor")
+    svg = (
+        svg[svg.index("<svg") :]
+        .replace(_INK, "currentColor")
+        .replace(_INK.lower(), "currentColor")
+    )
     width = re.search(r'width="([\d.]+)pt"', svg)
     size = f"{float(width[1]) * 4 / 3:.0f}px" if width else "100%"
     svg = re.sub(r'(<svg[^>]*?) height="[\d.]+pt"', r"\1", svg, count=1)
@@ -85,7 +95,9 @@ def heatmap(table, labels: str, *, title: str, alt: str, log: bool = False) -> P
 
     With `log`, shades show log10(1 + value), so that rare pairs can be seen beside common ones.
     """
-    values = table.detach().double().cpu().numpy() if hasattr(table, "detach") else table
+    values = (
+        table.detach().double().cpu().numpy() if hasattr(table, "detach") else table
+    )
     import numpy as np
 
     shown = np.log10(1 + values) if log else values
@@ -111,7 +123,13 @@ def bars(values: dict[str, float], *, title: str, alt: str, xlabel: str) -> Pict
     names = [visible(name) for name in values]
     ax.barh(names, list(values.values()), color=BLUE, height=0.7)
     for i, value in enumerate(values.values()):
-        ax.annotate(f"{value:.3g}", (value, i), xytext=(4, 0), textcoords="offset points", va="center")
+        ax.annotate(
+            f"{value:.3g}",
+            (value, i),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+        )
     ax.invert_yaxis()
     ax.set(xlabel=xlabel, title=title)
     ax.tick_params(axis="y", length=0)
@@ -119,18 +137,34 @@ def bars(values: dict[str, float], *, title: str, alt: str, xlabel: str) -> Pict
     return Picture(ax.figure, alt)
 
 
-def loss_curve(rows: list[dict], *, lines: dict[str, float], title: str | None = None) -> Picture:
+def loss_curve(
+    rows: list[dict], *, lines: dict[str, float], title: str | None = None
+) -> Picture:
     """Training and validation loss (nats per token) against steps, with named horizontal levels."""
     figure, ax = axes()
     steps = [row["step"] for row in rows]
     ax.plot(steps, [row["train_loss"] for row in rows], color=BLUE, label="training")
-    ax.plot(steps, [row["val_loss"] for row in rows], color=ORANGE, ls="--", label="validation")
+    ax.plot(
+        steps,
+        [row["val_loss"] for row in rows],
+        color=ORANGE,
+        ls="--",
+        label="validation",
+    )
     for name, value in lines.items():
         ax.axhline(value, color=GRAY, lw=1, ls=":")
         ax.annotate(
-            f"{name} {value:.3f}", (steps[-1], value), xytext=(0, 3), textcoords="offset points", ha="right"
+            f"{name} {value:.3f}",
+            (steps[-1], value),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="right",
         )
-    ax.set(xlabel="step", ylabel="loss, nats per character", title=title or "Loss while training")
+    ax.set(
+        xlabel="step",
+        ylabel="loss, nats per character",
+        title=title or "Loss while training",
+    )
     ax.legend(loc="upper right", bbox_to_anchor=(1, 0.92))
     first, last = rows[0], rows[-1]
     best = min(rows, key=lambda row: row["val_loss"])
@@ -144,7 +178,10 @@ def loss_curve(rows: list[dict], *, lines: dict[str, float], title: str | None =
 
 
 def running_chart(
-    rows: list[dict], *, floor: float, title: str = "Every model so far, against the floor"
+    rows: list[dict],
+    *,
+    floor: float,
+    title: str = "Every model so far, against the floor",
 ) -> Picture:
     """The chart that runs through the book: bits per character of each model, and the exact floor.
 
@@ -161,12 +198,20 @@ def running_chart(
         if pattern:
             bar.set(facecolor="none", edgecolor=GREEN)
         y = bar.get_y() + bar.get_height() / 2
-        ax.annotate(f"{value:.2f}", (value, y), xytext=(5, 0), textcoords="offset points", va="center")
+        ax.annotate(
+            f"{value:.2f}",
+            (value, y),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+        )
     ax.axvline(floor, color=GREEN, lw=1, ls=":")
     ax.invert_yaxis()
     ax.tick_params(axis="y", length=0)
     ax.margins(x=0.1)
-    ax.set(xlabel="bits per character on validation text (lower is better)", title=title)
+    ax.set(
+        xlabel="bits per character on validation text (lower is better)", title=title
+    )
     listed = ", ".join(f"{name} {value:.2f}" for name, value in zip(names, values))
     return Picture(ax.figure, f"Bits per character, lower is better: {listed}.")
 

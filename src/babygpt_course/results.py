@@ -28,7 +28,9 @@ class Row:
 
     def __post_init__(self):
         if not self.bits_per_char >= 0:
-            raise ConfigError(f"bits_per_char must be a number of at least 0; got {self.bits_per_char!r}.")
+            raise ConfigError(
+                f"bits_per_char must be a number of at least 0; got {self.bits_per_char!r}."
+            )
 
 
 class Table:
@@ -39,7 +41,9 @@ class Table:
 
     def _repr_markdown_(self) -> str:
         rule = ["---"] + ["---:"] * (len(self.header) - 1)
-        return "\n".join("| " + " | ".join(line) + " |" for line in [self.header, rule, *self.rows])
+        return "\n".join(
+            "| " + " | ".join(line) + " |" for line in [self.header, rule, *self.rows]
+        )
 
     def __repr__(self) -> str:
         return self._repr_markdown_()
@@ -53,8 +57,13 @@ def recorded(name: str) -> list[dict]:
 
 def running(before: int | None = None) -> list[Row]:
     """The recorded rows of the running table in order, or only those of the chapters before one."""
-    rows = [Row(**{k: r[k] for k in Row.__dataclass_fields__}) for r in recorded("running")]
-    return sorted((r for r in rows if before is None or r.chapter < before), key=lambda r: r.chapter)
+    rows = [
+        Row(**{k: r[k] for k in Row.__dataclass_fields__}) for r in recorded("running")
+    ]
+    return sorted(
+        (r for r in rows if before is None or r.chapter < before),
+        key=lambda r: r.chapter,
+    )
 
 
 def running_table(rows: list[Row], floor: float) -> Table:
@@ -65,7 +74,13 @@ def running_table(rows: list[Row], floor: float) -> Table:
     if path := os.environ.get("BABYGPT_COURSE_RECORD"):
         record(Path(path), [asdict(r) for r in rows], key=("chapter", "model"))
     return Table(
-        ["model", "parameters", "bits per character", "above the floor", "seconds to train"],
+        [
+            "model",
+            "parameters",
+            "bits per character",
+            "above the floor",
+            "seconds to train",
+        ],
         [
             [
                 r.model,
@@ -82,8 +97,15 @@ def running_table(rows: list[Row], floor: float) -> Table:
 def record(path: Path, rows: list[dict], key: tuple[str, ...]) -> None:
     """Write rows into a JSON file, replacing those with the same key, each with its provenance."""
     old = json.loads(path.read_text()) if path.exists() else []
-    keep = [o for o in old if all(tuple(o[k] for k in key) != tuple(r[k] for k in key) for r in rows)]
-    merged = sorted(keep + [r | provenance() for r in rows], key=lambda r: tuple(str(r[k]) for k in key))
+    keep = [
+        o
+        for o in old
+        if all(tuple(o[k] for k in key) != tuple(r[k] for k in key) for r in rows)
+    ]
+    merged = sorted(
+        keep + [r | provenance() for r in rows],
+        key=lambda r: tuple(str(r[k]) for k in key),
+    )
     temporary = path.with_suffix(".part")
     temporary.write_text(json.dumps(merged, indent=1) + "\n")
     temporary.replace(path)
@@ -95,7 +117,9 @@ def provenance() -> dict[str, str]:
 
     git = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     try:
-        commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+        commit = subprocess.run(
+            git, capture_output=True, text=True, check=True
+        ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         commit = "unknown"
     return {
