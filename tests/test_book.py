@@ -56,7 +56,7 @@ def test_chapter_is_executed(html):
     assert "Traceback" not in text and "<stderr>" not in text
     assert text.count("cell_output") > 25
     assert 'class="live-figure"' in text and 'data-figure="bigram"' in text
-    assert re.search(r"counted: \d\.\d{3} nats = \d\.\d{3} bits per character", text)
+    assert re.search(r"counted: \d\.\d{3} nats = \d\.\d{3} bits", text)
     assert "application/vnd.jupyter.widget" not in text
 
 

@@ -11,9 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from babygpt_course.exercises import split
-
 from babygpt_course import links
+from babygpt_course.exercises import split
 from tools import notebooks
 from tools.notebooks import ROOT
 
