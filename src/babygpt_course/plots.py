@@ -37,7 +37,7 @@ class Picture:
         self.svg = _for_any_page(buffer.getvalue(), alt)
 
     def _repr_html_(self) -> str:
-        return f'<figure class="picture" style="margin:0;max-width:100%">{self.svg}</figure>'
+        return f'<figure class="picture" tabindex="0" style="margin:0;max-width:100%">{self.svg}</figure>'
 
     def __repr__(self) -> str:
         return f"[picture] {self.alt}"
