@@ -1,8 +1,11 @@
 """Run every chapter once and record its rows of the running table and its minutes, with their provenance."""
 
 import os
+import shutil
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
@@ -27,19 +30,23 @@ def device() -> str:
 
 def main() -> int:
     RECORDED.mkdir(exist_ok=True)
-    os.environ["BABYGPT_COURSE_RECORD"] = str(RECORDED / "running.json")
-    os.environ["BABYGPT_COURSE_STATIC"] = "1"
-    for path in notebooks.paths("chapters"):
-        print(f"running {path.name} ...", flush=True)
-        began = time.time()
-        client = NotebookClient(
-            nbformat.read(path, as_version=4), timeout=900, kernel_name="python3"
-        )
-        client.execute(cwd=str(path.parent))
-        seconds = round(time.time() - began, 1)
-        row = {"notebook": path.name, "device": device(), "seconds": seconds}
-        results.record(RECORDED / "chapters.json", [row], key=("notebook", "device"))
-        print(f"  {seconds:.0f} s")
+    # Into another folder first: the files begin anew, and writing them does not make the commit "dirty".
+    with tempfile.TemporaryDirectory() as folder:
+        fresh = Path(folder)
+        os.environ["BABYGPT_COURSE_RECORD"] = str(fresh / "running.json")
+        os.environ["BABYGPT_COURSE_STATIC"] = "1"
+        for path in notebooks.paths("chapters"):
+            print(f"running {path.name} ...", flush=True)
+            began = time.time()
+            notebook = nbformat.read(path, as_version=4)
+            client = NotebookClient(notebook, timeout=900, kernel_name="python3")
+            client.execute(cwd=str(path.parent))
+            seconds = round(time.time() - began, 1)
+            row = {"notebook": path.name, "device": device(), "seconds": seconds}
+            results.record(fresh / "chapters.json", [row], key=("notebook", "device"))
+            print(f"  {seconds:.0f} s")
+        for file in fresh.glob("*.json"):
+            shutil.copy(file, RECORDED)
     return 0
 
 
