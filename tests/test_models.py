@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from babygpt_course import corpus, trainer
+from babygpt_course import corpus, tinytales, trainer
 from babygpt_course.bigram import Bigram, count_nll, count_pairs, count_probs
 from babygpt_course.errors import ConfigError, VocabularyError
 from babygpt_course.generate import generate
@@ -157,6 +157,20 @@ def test_counting_and_descent_reach_the_same_table_at_the_floor(chain):
         atol=0.02,
         rtol=0,
     )
+
+
+def test_on_tinytales_both_ways_agree_above_the_exact_floor_of_any_bigram():
+    tales = corpus.load("tinytales")
+    tokenizer = CharTokenizer(tales.text)
+    ids, val_ids = (torch.tensor(tokenizer.encode(t)) for t in (tales.train, tales.val))
+    V = tokenizer.vocab_size
+    counted = count_nll(count_probs(count_pairs(ids, V), 0.01), val_ids)
+    config = TrainConfig(steps=640, batch_size=64, lr=0.1, eval_every=640, progress=False)
+    trained = train(Bigram(V), (ids, val_ids), config).last["val_loss"]
+    assert trained == pytest.approx(counted, abs=0.01)
+    floor = tinytales.bigram_floor_nats_per_char()
+    assert floor < counted < floor + 0.01 and floor < trained < floor + 0.02
+    assert tinytales.floor_nats_per_char(tales.val) < floor / 10
 
 
 def test_same_seed_same_run_and_progress_is_recorded(chain):
