@@ -102,10 +102,7 @@ def record(path: Path, rows: list[dict], key: tuple[str, ...]) -> None:
         for o in old
         if all(tuple(o[k] for k in key) != tuple(r[k] for k in key) for r in rows)
     ]
-    merged = sorted(
-        keep + [r | provenance() for r in rows],
-        key=lambda r: tuple(str(r[k]) for k in key),
-    )
+    merged = keep + [r | provenance() for r in rows]
     temporary = path.with_suffix(".part")
     temporary.write_text(json.dumps(merged, indent=1) + "\n")
     temporary.replace(path)
