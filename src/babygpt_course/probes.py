@@ -1,13 +1,28 @@
 """Small functions that catch the faults real language-model code ships with.
 
-Each returns evidence: what was looked at, what was found, and whether that is as it should be.
+Each returns evidence: what was changed, what moved, by how much, and whether that is as
+it should be. A model is called as `model(idx)` with ids (B, T) and gives logits (B, T,
+V), or a tuple that starts with them; probes put it in eval mode, without gradients. Ids
+may be given; a model with `config.vocab_size` and `block_size` is asked random ones.
 """
 
+import math
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
-from torch import Tensor
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from babygpt_course.errors import ConfigError
+
+# In units of the spread of the logits. Rounding moves them by about a millionth
+# (float32), and by some hundred-thousandths in a deep model; a fault by much more.
+TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -26,7 +41,10 @@ class Evidence:
 
 
 def distinct(vocabulary: Sequence[str]) -> Evidence:
-    """Does a vocabulary list each token once? A repeated token owns rows that nothing can reach."""
+    """Does a vocabulary list each token once?
+
+    A repeated token owns rows that nothing can reach.
+    """
     repeated = {token: n for token, n in Counter(vocabulary).items() if n > 1}
     if not repeated:
         return Evidence(True, f"all {len(vocabulary)} entries are distinct")
@@ -34,16 +52,17 @@ def distinct(vocabulary: Sequence[str]) -> Evidence:
     unreachable = len(vocabulary) - len(set(vocabulary))
     return Evidence(
         False,
-        f"{len(vocabulary)} entries but {len(set(vocabulary))} tokens: {unreachable} entries can never be "
-        f"used ({token!r} alone is listed {n} times)",
+        f"{len(vocabulary)} entries but {len(set(vocabulary))} tokens: {unreachable} "
+        f"entries can never be used ({token!r} alone is listed {n} times)",
         {"repeated": repeated, "unreachable": unreachable},
     )
 
 
 def rows_trained(before: Tensor, after: Tensor, at_least: float = 0.5) -> Evidence:
-    """Which rows of a table (V, ...) did training move? Rows that never moved hold nothing but the start.
+    """Which rows of a table (V, ...) did training move?
 
-    `at_least` is the share of rows that must have moved.
+    Rows that never moved hold nothing but the start. `at_least` is the share of rows
+    that must have moved.
     """
     moved = (before != after).flatten(1).any(dim=1)  # (V,)
     n, V = int(moved.sum()), len(moved)
@@ -55,15 +74,501 @@ def rows_trained(before: Tensor, after: Tensor, at_least: float = 0.5) -> Eviden
 
 
 def below_floor(loss: float, floor: float, tolerance: float = 0.0) -> Evidence:
-    """Is a held-out loss under the floor of its source? Then the model has seen what it should predict.
+    """Is a held-out loss under the floor of its source?
 
-    Both in the same unit. `tolerance` allows for the luck of a short text.
+    Then the model has seen what it should predict. Both in the same unit. `tolerance`
+    allows for the luck of a short text.
     """
     if loss < floor - tolerance:
         return Evidence(
             False,
-            f"the loss {loss:.4f} is below the floor {floor:.4f}: no honest model gets there; look for a leak "
-            "of the targets into the inputs, or of the test text into the training text",
+            f"the loss {loss:.4f} is below the floor {floor:.4f}: no honest model "
+            "gets there; look for a leak of the targets into the inputs, or of the "
+            "test text into the training text",
             {"below_by": floor - loss},
         )
-    return Evidence(True, f"the loss {loss:.4f} is {loss - floor:.4f} above the floor {floor:.4f}")
+    return Evidence(
+        True, f"the loss {loss:.4f} is {loss - floor:.4f} above the floor {floor:.4f}"
+    )
+
+
+# --- what may depend on what ----------------------------------------------------------
+
+
+def is_causal(model: nn.Module, idx: Tensor | None = None) -> Evidence:
+    """Does any position see a later one? Then it is trained on its own answers.
+
+    Each token of idx (B, T) is changed in turn; no logit before it may move.
+    """
+    idx = _ids(model, idx)
+    if idx.shape[1] < 2:
+        raise ConfigError(
+            "is_causal needs at least 2 positions, one to leak to another."
+        )
+    with _asking(model):
+        base = _logits(model, idx)  # (B, T, V)
+        scale = _scale(base)
+        worst: dict = {"by": 0.0}
+        for t in range(1, idx.shape[1]):
+            changed = idx.clone()
+            changed[:, t] = (changed[:, t] + 1) % base.shape[-1]
+            moved = _difference(_logits(model, changed), base)[:, :t]  # (B, t, V)
+            by = float(moved.max()) / scale
+            if by > worst["by"]:
+                at = moved.amax(dim=(0, 2)) / scale > TOLERANCE  # (t,)
+                worst = {
+                    "by": by,
+                    "changed": t,
+                    "moved": at.nonzero().flatten().tolist(),
+                }
+    if worst["by"] > TOLERANCE:
+        return Evidence(
+            False,
+            f"changing token {worst['changed']} moves the logits of the earlier "
+            f"positions {_some(worst['moved'])} by up to {_amount(worst['by'])}: the "
+            "model reads what it should predict",
+            worst,
+        )
+    return Evidence(
+        True,
+        f"each of tokens 1 to {idx.shape[1] - 1} was changed; no earlier logit moved "
+        f"by more than {_amount(worst['by'])}",
+        {"by": worst["by"]},
+    )
+
+
+def is_batch_independent(model: nn.Module, idx: Tensor | None = None) -> Evidence:
+    """Does a text in a batch depend on its neighbors?
+
+    Each row of idx (B, T) is changed in turn, and no other row may move; and each row
+    alone must give what it gives in the batch.
+    """
+    idx = _ids(model, idx, B=3)
+    B = len(idx)
+    if B < 2:
+        raise ConfigError("is_batch_independent needs at least 2 rows.")
+    with _asking(model):
+        base = _logits(model, idx)  # (B, T, V)
+        scale = _scale(base)
+        for b in range(B):
+            changed = idx.clone()
+            changed[b] = (changed[b] + 1) % base.shape[-1]
+            moved = _difference(_logits(model, changed), base).amax(dim=(1, 2))  # (B,)
+            moved = moved / scale
+            rows = [r for r in range(B) if r != b and moved[r] > TOLERANCE]
+            if rows:
+                by = float(moved[rows].max())
+                return Evidence(
+                    False,
+                    f"changing row {b} of the batch moves row {_some(rows)} by up to "
+                    f"{_amount(by)}: the texts of a batch are mixed",
+                    {"changed": b, "moved": rows, "by": by},
+                )
+        by = 0.0
+        for b in range(B):
+            alone, error = _attempt(partial(_logits, model, idx[b : b + 1]))
+            if error or alone.shape != base[b : b + 1].shape:
+                got = error or f"logits of shape {tuple(alone.shape)}"
+                return Evidence(
+                    False,
+                    f"row {b} alone, with the shape {tuple(idx[b : b + 1].shape)}, "
+                    f"gives {got}: a batch size is built into the model",
+                    {"changed": "batch size", "moved": b, "by": math.inf},
+                )
+            by = max(by, float(_difference(alone[0], base[b]).max()) / scale)
+    if by > TOLERANCE:
+        return Evidence(
+            False,
+            f"a row alone and the same row in a batch of {B} differ by {_amount(by)}",
+            {"changed": "batch size", "by": by},
+        )
+    return Evidence(
+        True,
+        f"each of {B} rows was changed and no other moved; alone they differ by at "
+        f"most {_amount(by)}",
+        {"by": by},
+    )
+
+
+def is_deterministic(
+    model: nn.Module, idx: Tensor | None = None, calls: int = 3
+) -> Evidence:
+    """Does the same input give the same output, call after call?
+
+    Ask a model that has not been called before: some faults show in the first call
+    only.
+    """
+    idx = _ids(model, idx)
+    with _asking(model):
+        outputs = []
+        for call in range(1, calls + 1):
+            logits, error = _attempt(partial(_logits, model, idx))
+            if error:
+                return Evidence(
+                    False,
+                    f"call {call} of {calls} with the same ids failed: {error}",
+                    {"call": call},
+                )
+            outputs.append(logits)
+    scale = _scale(outputs[0])
+    by = [float(_difference(a, b).max()) / scale for a, b in zip(outputs, outputs[1:])]
+    pairs = ", ".join(
+        f"{call} and {call + 1} differ by {_amount(x)}" for call, x in enumerate(by, 1)
+    )
+    if max(by) > TOLERANCE:
+        return Evidence(
+            False,
+            f"with the same ids, calls {pairs}: the model keeps something between "
+            "calls, or draws at random in eval mode",
+            {"by": by},
+        )
+    return Evidence(True, f"with the same ids, calls {pairs}", {"by": by})
+
+
+# --- what is computed -----------------------------------------------------------------
+
+
+def block_calls(
+    model: nn.Module,
+    idx: Tensor | None = None,
+    blocks: Iterable[nn.Module] | None = None,
+) -> Evidence:
+    """Is each block called once in a forward pass?
+
+    `blocks` are model.blocks if not given.
+    """
+    idx = _ids(model, idx)
+    blocks = list(model.blocks if blocks is None else blocks)
+    calls = [0] * len(blocks)
+
+    def count(i: int) -> Callable:
+        def hook(module, args):
+            calls[i] += 1
+
+        return hook
+
+    hooks = [b.register_forward_pre_hook(count(i)) for i, b in enumerate(blocks)]
+    try:
+        with _asking(model):
+            _logits(model, idx)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    finding = f"{len(blocks)} blocks, {sum(calls)} calls in one forward pass"
+    if set(calls) != {1}:
+        finding += f" ({_some(calls)}): each block should run once"
+    return Evidence(set(calls) == {1}, finding, {"calls": calls, "total": sum(calls)})
+
+
+def collapses_to_affine(model: nn.Module, inputs: Tensor | None = None) -> Evidence:
+    """Do two linear layers follow each other with nothing between?
+
+    They are one affine map, and hidden channels between them buy nothing. A hidden
+    layer narrower than both ends is a low-rank map made on purpose, and passes.
+    `inputs` are ids (B, T), or whatever the module takes; T above 1.
+    """
+    inputs = _ids(model, None) if inputs is None else inputs
+    seen: list[tuple[str, nn.Linear, Tensor, Tensor]] = []
+
+    def keep(name: str) -> Callable:
+        return lambda module, args, out: seen.append((name, module, args[0], out))
+
+    linears = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear)]
+    hooks = [m.register_forward_hook(keep(n)) for n, m in linears]
+    try:
+        with _asking(model):
+            model(inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    found = []
+    for name, first, x, hidden in seen:
+        for next_name, second, received, out in seen:
+            if received.shape != hidden.shape or not torch.equal(received, hidden):
+                continue
+            if second is first or hidden.shape[-1] < min(x.shape[-1], out.shape[-1]):
+                continue
+            with torch.no_grad():
+                as_one = _as_one(first, second)(x)
+            error = float(_difference(as_one, out).max()) / _scale(out)
+            spent = first.weight.numel() + second.weight.numel()
+            found.append((name, next_name, spent, x.shape[-1] * out.shape[-1], error))
+    if not found:
+        return Evidence(
+            True,
+            f"of {len(linears)} linear layers none feeds another directly",
+            {"pairs": []},
+        )
+    name, next_name, spent, enough, error = found[0]
+    return Evidence(
+        False,
+        f"{name} feeds {next_name} with nothing between, {len(found)} such pairs: one "
+        f"matrix of {enough:,} weights in place of {spent:,} gives the same output to "
+        f"{error:.1g} of its size",
+        {
+            "pairs": [pair[:2] for pair in found],
+            "weights": spent,
+            "enough": enough,
+            "by": error,
+        },
+    )
+
+
+def cache_matches(model: nn.Module, idx: Tensor | None = None) -> Evidence:
+    """Does reading token by token with a cache give the logits of reading all at once?
+
+    The first half of idx (B, T) is read in one piece, as a prompt, then one token at a
+    time; and all of it one token at a time.
+    """
+    idx = _ids(model, idx)
+    T = idx.shape[1]
+    with _asking(model):
+        base = _logits(model, idx)  # (B, T, V)
+        scale = _scale(base)
+        for prompt in (max(T // 2, 1), 1):
+            cache = model.new_cache(len(idx))
+            at = 0
+            moved = []
+            for end in [prompt, *range(prompt + 1, T + 1)]:
+                logits, error = _attempt(
+                    partial(_logits, model, idx[:, at:end], cache=cache)
+                )
+                if error or logits.shape != base[:, at:end].shape:
+                    got = error or f"logits of shape {tuple(logits.shape)}"
+                    return Evidence(
+                        False,
+                        f"with {at} positions in the cache, {end - at} more give {got}",
+                        {"prompt": prompt, "position": at, "by": math.inf},
+                    )
+                moved.append(_difference(logits, base[:, at:end]).amax(dim=(0, 2)))
+                at = end
+            moved = torch.cat(moved) / scale  # (T,)
+            wrong = (moved > TOLERANCE).nonzero().flatten().tolist()
+            if wrong:
+                by = float(moved.max())
+                return Evidence(
+                    False,
+                    f"after a prompt of {prompt}, cached and full logits differ at "
+                    f"positions {_some(wrong)} by up to {_amount(by)}",
+                    {"prompt": prompt, "moved": wrong, "by": by},
+                )
+    return Evidence(
+        True,
+        f"with and without the cache, {T} positions differ by at most "
+        f"{_amount(float(moved.max()))}",
+        {"by": float(moved.max())},
+    )
+
+
+def rope_is_relative(model: nn.Module, T: int = 12) -> Evidence:
+    """Do attention scores depend on how far apart two tokens are, and on nothing else?
+
+    The model reads one token T times over, so that in its first block queries and keys
+    can differ by position only; the score of query i and key j, against that of i and
+    itself, must then be one number for each distance i - j. It is asked twice, since a
+    rotation that is applied once per process is there in the first call only. For
+    models whose `blocks[0].attention` keeps its `.weights`, as those of the course do
+    when not fused.
+    """
+    T = min(T, getattr(model, "block_size", T))
+    attention = model.blocks[0].attention
+    device = next(model.parameters()).device
+    idx = torch.zeros(1, T, dtype=torch.int64, device=device)
+    fused, attention.fused = attention.fused, False
+    try:
+        with _asking(model):
+            weights = []
+            for _ in range(2):
+                _logits(model, idx)
+                weights.append(attention.weights[0].double())  # (H, T, T)
+    finally:
+        attention.fused = fused
+    findings = []
+    for call, w in enumerate(weights, 1):
+        score = w.log()  # (H, T, T), up to a number for each query
+        score = score - score.diagonal(dim1=-2, dim2=-1)[..., None]
+        by_distance = [score.diagonal(-d, dim1=-2, dim2=-1) for d in range(1, T - 1)]
+        effect = max(float(x.abs().max()) for x in by_distance)
+        spread = max(float((x.amax(-1) - x.amin(-1)).max()) for x in by_distance)
+        data = {"call": call, "effect": effect, "spread": spread}
+        findings.append(data)
+        if not effect > 1e-5:  # rounding in float32
+            return Evidence(
+                False,
+                f"in call {call} the scores do not depend on positions at all: no "
+                "rotation is applied",
+                data,
+            )
+        if not spread <= 0.02 * effect:
+            return Evidence(
+                False,
+                f"in call {call} pairs at the same distance have scores that differ "
+                f"by up to {spread:.2g}, where distance itself makes {effect:.2g}: "
+                "positions act as absolute, not as relative",
+                data,
+            )
+    return Evidence(
+        True,
+        f"in both calls the scores move by up to {effect:.2g} with the distance of two "
+        f"tokens, and by {spread:.1g} with where they stand",
+        findings[-1],
+    )
+
+
+# --- what is measured -----------------------------------------------------------------
+
+
+def per_position_loss(
+    model: nn.Module,
+    ids: Tensor,
+    block_size: int | None = None,
+    tolerance: float = 0.25,
+) -> Evidence:
+    """The loss of each position of a window, in nats, over a text ids (N,).
+
+    More context helps, so an honest loss falls towards the end of the window. Where
+    later tokens leak, all positions but the last, which has none, are far too good: the
+    last one is worse than the mean of the others by more than `tolerance` nats and 4
+    standard errors.
+    """
+    T = block_size or model.block_size
+    n = (len(ids) - 1) // T  # windows
+    if n < 2 or T < 2:
+        raise ConfigError(
+            f"{len(ids)} ids are too few for two windows of {T}. Use a longer text."
+        )
+    x, y = ids[: n * T].view(n, T), ids[1 : n * T + 1].view(n, T)
+    losses = []
+    with _asking(model):
+        for xs, ys in zip(x.split(256), y.split(256)):
+            logits = _logits(model, xs)  # (B, T, V)
+            loss = F.cross_entropy(logits.flatten(0, 1), ys.flatten(), reduction="none")
+            losses.append(loss.view_as(ys))
+    losses = torch.cat(losses).double()  # (n, T)
+    loss = losses.mean(dim=0)  # (T,)
+    rest = float(loss[:-1].mean())
+    excess = float(loss[-1]) - rest
+    error = float((losses[:, -1] - losses[:, :-1].mean(dim=1)).std()) / math.sqrt(n)
+    data = {"loss": loss.tolist(), "excess": excess, "standard_error": error}
+    where = f"the last of {T} positions has {float(loss[-1]):.3f} nats, the others"
+    if not excess <= max(tolerance, 4 * error):
+        return Evidence(
+            False,
+            f"{where} {rest:.3f}: only the last one has no later token to read",
+            data,
+        )
+    return Evidence(True, f"{where} {rest:.3f}", data)
+
+
+def times_the_model(
+    benchmark: Callable[[nn.Module], float], model: nn.Module, delay: float = 0.02
+) -> Evidence:
+    """Does a benchmark, which takes a model and returns seconds, time that model?
+
+    It is run on the model, and again while every call of the model takes `delay`
+    seconds longer.
+    """
+    calls = 0
+
+    def wait(module, args):
+        nonlocal calls
+        calls += 1
+        time.sleep(delay)
+
+    usual = benchmark(model)
+    hook = model.register_forward_pre_hook(wait)
+    try:
+        slower = benchmark(model)
+    finally:
+        hook.remove()
+    data = {"calls": calls, "seconds": usual, "slower": slower, "delay": delay}
+    if calls == 0:
+        return Evidence(False, "the benchmark never calls the model", data)
+    if slower - usual < delay / 2:
+        return Evidence(
+            False,
+            f"a model that is {delay} s slower takes {slower - usual:.4f} s longer in "
+            "the benchmark: what it times is not the model",
+            data,
+        )
+    return Evidence(
+        True,
+        f"a model that is {delay} s slower takes {slower - usual:.4f} s longer",
+        data,
+    )
+
+
+# --- shared ---------------------------------------------------------------------------
+
+
+@contextmanager
+def _asking(model: nn.Module) -> Iterator[None]:
+    """Eval mode and no gradients, and the model's own mode afterwards."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
+
+
+def _ids(model: nn.Module, idx: Tensor | None, B: int = 2) -> Tensor:
+    """idx, or random ids (B, T) that this model can read; the same every time."""
+    if idx is not None:
+        return idx
+    V = getattr(getattr(model, "config", None), "vocab_size", None)
+    T = getattr(model, "block_size", None)
+    if V is None or T is None:
+        raise ConfigError(
+            f"A {type(model).__name__} does not say what it reads. Give ids (B, T)."
+        )
+    g = torch.Generator().manual_seed(0)
+    idx = torch.randint(V, (B, min(T, 16)), generator=g)
+    return idx.to(next(model.parameters()).device)
+
+
+def _logits(model: nn.Module, idx: Tensor, **options) -> Tensor:
+    out = model(idx, **options)
+    return out[0] if isinstance(out, tuple) else out
+
+
+def _attempt(call: Callable[[], Tensor]) -> tuple[Tensor, None] | tuple[None, str]:
+    """What a call gives, or in words why it gave no tensor."""
+    try:
+        out = call()
+    except Exception as error:  # whatever the code under test does
+        return None, f"{type(error).__name__}: {error}"
+    return (out, None) if isinstance(out, Tensor) else (None, f"{out!r}, not logits")
+
+
+def _difference(a: Tensor, b: Tensor) -> Tensor:
+    """|a - b|; equal infinities do not differ, and a NaN differs from everything."""
+    return torch.where(a == b, 0.0, (a - b).abs()).nan_to_num(nan=math.inf)
+
+
+def _scale(x: Tensor) -> float:
+    """The spread of the finite values: what a difference is compared with."""
+    finite = x[x.isfinite()].double()
+    return float(finite.std()) if len(finite) > 1 and finite.std() > 0 else 1.0
+
+
+def _as_one(first: nn.Linear, second: nn.Linear) -> Callable[[Tensor], Tensor]:
+    """The affine map that two linear layers make together."""
+    weight = second.weight @ first.weight  # (out, in)
+    bias = 0.0 if first.bias is None else F.linear(first.bias, second.weight)
+    bias = bias + (0.0 if second.bias is None else second.bias)
+    return lambda x: x @ weight.T + bias
+
+
+def _amount(by: float) -> str:
+    """A movement in words, in units of the spread of the logits."""
+    if by == math.inf:
+        return "infinity (or NaN)"
+    return f"{by:.2g} of their spread"
+
+
+def _some(items: Sequence, n: int = 8) -> str:
+    """The first few of a list."""
+    more = f", ... {len(items)} in all" if len(items) > n else ""
+    return ", ".join(map(str, items[:n])) + more
