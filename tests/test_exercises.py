@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import os
 import re
 import subprocess
@@ -567,3 +568,199 @@ def test_notebooks_run_and_their_text_agrees_with_the_graders(folder):
         assert run.returncode == 0, run.stderr
         word = "passed" if folder == "solutions" else "not attempted"
         assert run.stdout.count(f"{word}\n") == sum(e.chapter == chapter for e in ALL)
+
+
+# --- what an adversary tried -----------------------------------------------------------
+
+
+def bits(p, ids):
+    return -p[ids[:-1], ids[1:]].log2()
+
+
+class Raises:
+    def __float__(self):
+        raise RuntimeError("no")
+
+    __repr__ = __str__ = __float__
+
+
+def nested(depth=100_000):
+    out = []
+    for _ in range(depth):
+        out = [out]
+    return out
+
+
+@pytest.mark.parametrize(
+    "gives, id",
+    [
+        (lambda p, i: bits(p, i).mean().reshape(1).numpy(), "passed"),
+        (lambda p, i: torch.cat([bits(p, i)] * 2).numpy(), "wrong-shape"),
+        (lambda p, i: "1.5", "wrong-type"),
+        (lambda p, i: complex(1), "wrong-type"),
+        (lambda p, i: Raises(), "wrong-type"),
+        (lambda p, i: 10**5000, "wrong-type"),
+        (lambda p, i: nested(), "wrong-type"),
+        (lambda p, i: torch.zeros(1, device="meta"), "wrong-type"),
+        (lambda p, i: (0 * bits(p, i) / 0).mean(), "wrong-value"),
+    ],
+)
+def test_strange_results_get_a_message(gives, id):
+    result = check("01.2", gives)
+    assert result.message_id == id, result
+    assert result._repr_html_()
+
+
+def test_strange_errors_get_a_message():
+    def raises(error):
+        def count_pairs(ids, vocab_size):
+            raise error
+
+        return check("01.1", count_pairs)
+
+    class Odd(Exception):
+        def __str__(self):
+            raise RuntimeError
+
+    for error in (Odd(), GeneratorExit(), SystemExit(), RecursionError("deep")):
+        assert raises(error).message_id == "raised"
+
+
+def test_an_endless_loop_with_a_bare_except_is_stopped(monkeypatch):
+    import time
+
+    from babygpt_course.exercises import running
+
+    monkeypatch.setattr(running, "CALL_SECONDS", 0.3)
+    began = time.monotonic()
+
+    def count_pairs(ids, vocab_size):
+        while True:
+            try:
+                time.sleep(0.01)
+                if time.monotonic() - began > 20:
+                    return None
+            except Exception:
+                pass
+
+    assert check("01.1", count_pairs).message_id == "endless"
+    assert time.monotonic() - began < 5
+
+
+def test_rules_see_through_objects_partials_and_libraries():
+    def loop(ids, vocab_size, extra=0):
+        counts = torch.zeros(vocab_size, vocab_size, dtype=torch.int64)
+        for a, b in zip(ids[:-1], ids[1:]):
+            counts[a, b] += 1
+        return counts
+
+    class Counter:
+        def __call__(self, ids, vocab_size):
+            return loop(ids, vocab_size)
+
+    for answer in (functools.partial(loop, extra=1), Counter()):
+        assert check("01.1", answer).message_id == "python-loop"
+
+    loss_fn = torch.nn.NLLLoss()
+    assert (
+        check(
+            "01.2", lambda p, i: loss_fn(p[i[:-1]].log(), i[1:]) / math.log(2)
+        ).message_id
+        == "forbidden-call"
+    )
+
+
+def test_names_of_the_learners_own_are_no_fault():
+    def cross_entropy(p, i):
+        return bits(p, i).mean()
+
+    def bits_per_char(probs, ids):
+        def nll_loss(q):
+            return q
+
+        return nll_loss(cross_entropy(probs, ids))
+
+    assert check("01.2", bits_per_char).passed
+
+    def bigram_grad(logits, ids):
+        assert not logits.requires_grad
+        error = torch.softmax(logits[ids[:-1]], dim=1)
+        error[torch.arange(len(error)), ids[1:]] -= 1
+        return torch.zeros_like(logits).index_add(0, ids[:-1], error / len(error))
+
+    assert check("01.5", bigram_grad).passed
+    counted = [lambda ids, V: count_by_bins(ids, V) for _ in range(2)]
+    assert check("01.1", counted[1]).passed
+
+
+def count_by_bins(ids, V):
+    return torch.bincount(ids[:-1] * V + ids[1:], minlength=V * V).view(V, V)
+
+
+def bincount(x):
+    """Of the same name as torch's: an attribute is not this."""
+    for _ in x:
+        pass
+
+
+def test_settings_of_the_notebook_do_not_matter_and_do_not_leak():
+    torch.set_grad_enabled(False)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert check("01.5", lambda x, i: x * 0).message_id != "grader-stopped"
+        assert check("01.1", count_by_bins).passed
+    finally:
+        torch.set_grad_enabled(True)
+        torch.set_default_dtype(torch.float32)
+
+    def leaks(ids, V):
+        torch.set_grad_enabled(False)
+        torch.set_default_dtype(torch.float64)
+        return count_by_bins(ids, V)
+
+    assert check("01.1", leaks).passed
+    assert torch.is_grad_enabled() and torch.get_default_dtype() == torch.float32
+
+
+def test_small_integers_and_memory_between_calls_are_seen():
+    def small(ids, V):
+        ids = ids.to(torch.uint8)
+        return (
+            torch.bincount(ids[:-1] * V + ids[1:], minlength=V * V)
+            .view(-1)[: V * V]
+            .view(V, V)
+        )
+
+    assert not check("01.1", small).passed
+    total = []
+
+    def remembers(probs, ids):
+        total.append(float(bits(probs, ids).sum()))
+        return sum(total) / (len(ids) - 1)
+
+    assert check("01.2", remembers).message_id == "remembers"
+
+
+def test_swapped_and_near_ids():
+    with pytest.raises(UnknownExercise, match="id comes first"):
+        check(count_by_bins, "01.1")
+    with pytest.raises(UnknownExercise, match=r"Did you mean '01\.1'"):
+        check("1.1", count_by_bins)
+    with pytest.raises(UnknownExercise, match="with that id"):
+        check(torch.ones(2), count_by_bins)
+    assert "without calling" in check("01.1").think
+
+
+def test_a_folder_named_as_progress_is_left_alone(tmp_path, monkeypatch):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("years")
+    for named in (str(folder), ".", "/", str(tmp_path / ("x" * 300))):
+        monkeypatch.setenv("BABYGPT_COURSE_PROGRESS", named)
+        assert check("01.1", count_by_bins).passed
+        assert progress().points >= 2
+    assert (folder / "thesis.txt").read_text() == "years"
+    deep = tmp_path / "deep.json"
+    deep.write_text("[" * 100_000)
+    monkeypatch.setenv("BABYGPT_COURSE_PROGRESS", str(deep))
+    assert "damaged" in check("01.1", count_by_bins).note

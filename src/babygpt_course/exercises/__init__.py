@@ -39,7 +39,7 @@ def exercises(chapter: str | None = None) -> list:
     ]
 
 
-def find(id: str):
+def find(id):
     """The exercise with this id.
 
     Raises:
@@ -47,13 +47,18 @@ def find(id: str):
     """
     everything = exercises()
     for exercise in everything:
-        if exercise.id == id:
+        if isinstance(id, str) and exercise.id == id:
             return exercise
     listed = "\n".join(f"  {e.id}  {e.title}" for e in everything)
-    raise UnknownExercise(f"There is no exercise {id!r}. The exercises are:\n{listed}")
+    near = str(id).strip().zfill(4) if isinstance(id, (str, float)) else ""
+    meant = f" Did you mean {near!r}?" * any(e.id == near for e in everything)
+    shown = repr(id) if isinstance(id, (str, int, float)) else "with that id"
+    raise UnknownExercise(
+        f"There is no exercise {shown}.{meant} The exercises are:\n{listed}"
+    )
 
 
-def check(id: str, answer):
+def check(id, answer=None):
     """Grade an answer, record the outcome, and return the result, which shows itself in a notebook.
 
     Raises:
@@ -61,7 +66,9 @@ def check(id: str, answer):
     """
     from babygpt_course.exercises import record
 
-    result = find(id).grade(answer)
+    if isinstance(answer, str) and not isinstance(id, str):
+        raise UnknownExercise(f"The id comes first: check({answer!r}, your_function).")
+    result = find(id).check(answer)
     return record.checked(result)
 
 

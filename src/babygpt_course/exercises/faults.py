@@ -49,6 +49,13 @@ STRIDES = Fault(
     "Which operation looks at the memory instead of at the tensor? `view`, `data_ptr`, "
     "`storage` and `as_strided` do. Indexing, arithmetic and `reshape` do not.",
 )
+REMEMBERS = Fault(
+    "remembers",
+    "The same call gives one result the first time and another one later: your function "
+    "keeps something between calls.",
+    "A global variable, or a default argument such as `counts={}`, lives on after the "
+    "call. Make everything that the function changes inside the function.",
+)
 _HELP = {
     IndexError: "Which index is it, and how long is the thing it goes into? The input "
     "above is enough to see it.",
@@ -76,8 +83,16 @@ def is_stub(mine: Run) -> bool:
     """Is this the stub's `raise NotImplementedError`? PyTorch raises it too, with a
     reason.
     """
-    bare = not str(mine.error) or mine.line.startswith("raise")
+    bare = not words(mine.error) or mine.line.startswith("raise")
     return isinstance(mine.error, NotImplementedError) and bare
+
+
+def words(error: BaseException | None) -> str:
+    """What an error says, even if its own __str__ fails."""
+    try:
+        return str(error)
+    except Exception:
+        return ""
 
 
 def fault(function, oracle, case, mine: Run, truth: Run) -> Fault | None:
@@ -101,7 +116,7 @@ def stopped(mine: Run, oracle) -> Fault | None:
     if isinstance(error, Endless):
         says = f"Your function was stopped after {CALL_SECONDS:.0f} seconds, on a tiny case."
         return Fault("endless", says, "Is there a loop whose end is never reached?")
-    reason = str(error).strip().split("\n")[0].rstrip(".")
+    reason = words(error).strip().split("\n")[0].rstrip(".")
     if isinstance(error, TypeError) and not mine.entered:
         asked = f"{oracle.__name__}({', '.join(names(oracle))})"
         says = f"Your function cannot be called as `{asked}`: {reason}."
@@ -179,17 +194,41 @@ def compare_tensors(expected: Tensor, got, rtol, atol, nan) -> Fault | None:
     mine, truth = got.detach().cpu(), expected.detach()
     if torch.allclose(mine, truth, rtol, atol, equal_nan=nan):
         return None
-    return Fault("wrong-value", "The numbers are not right.", BY_HAND)
+    if truth.is_floating_point() and torch.allclose(mine, truth, 1e-5, 1e-7):
+        says = "The numbers are right to six digits, and then they part."
+        think = (
+            "Somewhere they became float32. Which line makes a tensor without a dtype?"
+        )
+        return Fault("wrong-value", says, think)
+    small = expected.numel() <= SMALL
+    think = (
+        BY_HAND
+        if small
+        else "Write the plain loop, and compare with it on small cases."
+    )
+    return Fault("wrong-value", "The numbers are not right.", think)
 
 
 def compare_numbers(expected: float, got, rtol, atol, nan) -> Fault | None:
     says = f"The answer should be one number; this is {kind(got)}."
-    if isinstance(got, Tensor) and got.numel() != 1:
-        think = "What turns many numbers into one here: a sum, or a mean?"
-        return Fault("wrong-shape", says, think)
-    if isinstance(got, str) or not hasattr(got, "__float__"):
+    try:
+        if hasattr(got, "item"):  # a tensor, or something of numpy's
+            if getattr(got, "size", 0) != 1 and getattr(got, "numel", lambda: 0)() != 1:
+                think = "What turns many numbers into one here: a sum, or a mean?"
+                return Fault("wrong-shape", says, think)
+            got = got.item()
+        number = None if isinstance(got, (str, complex)) else float(got)
+    except Exception:
+        number = None
+    if number is None:
         return Fault("wrong-type", says, "What does `return` give back?")
-    number = float(got)
+    if math.isnan(number) and not math.isnan(expected) and not nan:
+        says = "The result is nan, which is no number at all."
+        think = (
+            "nan comes from 0 * inf, inf - inf or 0 / 0. Where can a 0 meet an infinite "
+            "logarithm in your function?"
+        )
+        return Fault("wrong-value", says, think)
     if math.isclose(
         number, expected, rel_tol=rtol, abs_tol=atol
     ):  # inf is close to inf
@@ -208,7 +247,8 @@ def first_difference(expected, got) -> tuple[str, str] | None:
         and expected.numel() > SMALL
     ):
         return None
-    same = torch.isclose(got.double(), expected.double(), rtol=1e-4, atol=1e-6)
+    got, expected = got.detach().cpu(), expected.detach()
+    same = torch.isclose(got.double(), expected.double(), *tolerance((), expected))
     if same.all():
         return None
     at = tuple((~same).nonzero()[0].tolist())
@@ -218,13 +258,27 @@ def first_difference(expected, got) -> tuple[str, str] | None:
 
 def behaves_like(function, runs: list[Run], cases: list) -> bool:
     """Does `function` do on every case what these runs did?"""
+    if not runs:
+        return False
     pairs = zip(runs, cases)
     return all(alike(mine, run(function, case.args), case) for mine, case in pairs)
 
 
+def changes(first: Run, runs: list[Run], case) -> bool:
+    """Did the same call give another number the second time?"""
+    plain = (Tensor, float, int)
+    if not runs or not isinstance(first.value, plain) or first.error or runs[0].error:
+        return False
+    same = [
+        r.value if isinstance(r.value, Tensor) else float(r.value)
+        for r in (first, runs[0])
+    ]
+    return compare(*same, *tolerance(case.args, same[0]), nan=True) is not None
+
+
 def alike(a: Run, b: Run, case) -> bool:
     if a.error or b.error:
-        return type(a.error) is type(b.error)
+        return type(a.error) is type(b.error) and words(a.error) == words(b.error)
     if a.changed != b.changed or b.value is None:
         return False
     return compare(b.value, a.value, *tolerance(case.args, b.value), nan=True) is None

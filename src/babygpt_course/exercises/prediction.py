@@ -108,6 +108,6 @@ COMMIT = (
 
 def close(a: float, b: float) -> bool:
     """The same to two decimals; whole numbers and infinities exactly."""
-    if isinstance(b, int) or math.isinf(a) or math.isinf(b):
+    if isinstance(b, int) or abs(a) > 1e12 or math.isinf(b):
         return a == b
     return abs(a - b) <= TOLERANCE

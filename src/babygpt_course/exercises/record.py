@@ -29,7 +29,7 @@ _EMPTY = {
 def path() -> Path | None:
     """Where progress is kept; None when recording is off."""
     if named := os.environ.get("BABYGPT_COURSE_PROGRESS"):
-        return None if named == "off" else Path(named)
+        return None if named == "off" else Path(named).expanduser()
     import platformdirs
 
     return (
@@ -47,7 +47,10 @@ def load() -> tuple[dict[str, dict], str]:
         return _read(file) | _memory, ""
     except (FileNotFoundError, NotADirectoryError):
         return dict(_memory), ""
-    except (OSError, ValueError, TypeError, AttributeError, KeyError):
+    except OSError as error:  # a folder, no permission, a name too long: leave it alone
+        reason = error.strerror
+        return dict(_memory), f"Your progress in {file} cannot be read ({reason})."
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
         return dict(_memory), _set_aside(file)
 
 
@@ -82,7 +85,7 @@ def save(rows: dict[str, dict]) -> str:
     if file is None:
         _memory.update(rows)
         return ""
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
+    part = file.parent / f"{file.name}.{os.getpid()}.part"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         part.write_text(
@@ -160,7 +163,7 @@ class Progress:
     def __init__(self, exercises: list):
         rows, self.note = load()
         self.rows = [(e, rows.get(e.id, _EMPTY)) for e in exercises]
-        self.points = sum(row["points"] for _, row in self.rows)
+        self.points = sum(min(max(row["points"], 0), e.points) for e, row in self.rows)
         self.max_points = sum(e.points for e, _ in self.rows)
 
     @property

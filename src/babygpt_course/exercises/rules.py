@@ -6,11 +6,12 @@ learner wrote beside the function count as part of it.
 
 import ast
 import dis
+import functools
 import inspect
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 
 LOOP, WHILE, COMPREHENSION = "a for loop", "a while loop", "a comprehension"
 _AST_LOOPS = {
@@ -41,7 +42,8 @@ class Rule:
 
 def no_loops(think: str) -> Rule:
     """The answer must be vectorized: no loop of any kind in Python."""
-    names = frozenset({LOOP, WHILE, COMPREHENSION, "map", "vectorize"})
+    hidden = "map filter reduce starmap accumulate vectorize frompyfunc apply_ map_"
+    names = frozenset({LOOP, WHILE, COMPREHENSION, "exec", "eval", *hidden.split()})
     return Rule(
         "python-loop",
         names,
@@ -56,66 +58,118 @@ def forbid(names: str, think: str) -> Rule:
     return Rule("forbidden-call", frozenset(names.split()), says, think)
 
 
-def used(function: Callable) -> Iterator[tuple[str, str]]:
-    """Every loop and every name that a function and its own helpers use, with the line.
+def used(answer: Callable) -> Iterator[tuple[str, str]]:
+    """Every loop and every name that an answer and its own helpers use, with the line.
 
-    Local variables do not count: `grad = ...` is only a name.
+    Local variables do not count: `grad = ...` is only a name. Neither do the names of the
+    learner's own helpers: those are read instead.
     """
-    waiting, seen = [inspect.unwrap(function)], set()
+    waiting, seen, home = _functions(answer), set(), None
     while waiting:
         f = waiting.pop(0)
-        f = getattr(f, "__func__", f)
-        if not isinstance(f, FunctionType) or f.__code__ in seen:
+        if f.__code__ in seen:
             continue
         seen.add(f.__code__)
+        home = f.__globals__ if home is None else home
         around = {**f.__globals__, **_closure(f)}
-        for name, line in _from_source(f) or _from_bytecode(f.__code__):
+        for name, line, variable in _from_source(f, around) or _from_bytecode(
+            f.__code__
+        ):
+            thing = around.get(name) if variable else None
+            own = [g for g in _functions(thing) if g.__globals__ is home]
+            waiting += own
+            if own:
+                continue
             yield name, line
-            thing = around.get(name)
-            if isinstance(thing, FunctionType) and thing.__globals__ is f.__globals__:
-                waiting.append(thing)
-            elif callable(thing) and hasattr(thing, "__name__"):
-                yield thing.__name__, line  # `from torch... import cross_entropy as ce`
+            while isinstance(thing, functools.partial):
+                thing = thing.func
+            if callable(thing):  # `ce` may be cross_entropy, `loss_fn` an nn.NLLLoss()
+                yield getattr(thing, "__name__", type(thing).__name__), line
+
+
+def _functions(thing) -> list[FunctionType]:
+    """The Python functions behind a callable: a function, a partial, a class, an instance."""
+    while isinstance(thing, functools.partial):
+        thing = thing.func
+    try:
+        thing = inspect.unwrap(thing)
+    except (ValueError, AttributeError):
+        pass
+    thing = getattr(thing, "__func__", thing)
+    if isinstance(thing, FunctionType):
+        return [thing]
+    if thing is None or not callable(thing):
+        return []
+    owner = thing if isinstance(thing, type) else type(thing)
+    parts = (getattr(part, "__func__", part) for part in vars(owner).values())
+    return [part for part in parts if isinstance(part, FunctionType)]
 
 
 def _closure(f: FunctionType) -> dict:
-    return inspect.getclosurevars(f).nonlocals if f.__closure__ else {}
+    try:
+        return inspect.getclosurevars(f).nonlocals if f.__closure__ else {}
+    except ValueError:  # a cell that is still empty
+        return {}
 
 
-def _from_source(f: FunctionType) -> list[tuple[str, str]]:
+def _from_source(f: FunctionType, around: dict) -> list[tuple[str, str, bool]]:
+    """(name, line, is it a variable) of everything in the source of f, if it can be had.
+
+    An attribute counts when it is called or belongs to a module: `x.grad` only reads.
+    """
     try:
         source = textwrap.dedent(inspect.getsource(f))
         tree = ast.parse(source)
     except (OSError, TypeError, SyntaxError):
         return []
+    if f.__name__ == "<lambda>":
+        wanted = list(f.__code__.co_varnames[: f.__code__.co_argcount])
+        same = (n for n in ast.walk(tree) if isinstance(n, ast.Lambda))
+        lambdas = [n for n in same if [a.arg for a in n.args.args] == wanted]
+        if len(lambdas) != 1:
+            return []
+        tree = lambdas[0]
     lines, found, local = source.splitlines(), [], set()
+    called = {id(n.func) for n in ast.walk(tree) if isinstance(n, ast.Call)}
     for node in ast.walk(tree):
         match node:
             case ast.Name(name, ast.Store()) | ast.arg(name):
                 local.add(name)
+            case ast.FunctionDef(name) if node is not tree:
+                local.add(name)
             case ast.Name(name):
-                found.append((node.lineno, name, name))
+                found.append((node.lineno, name, True))
             case ast.Attribute(_, name):
-                found.append((node.lineno, name, None))
+                if id(node) in called or isinstance(
+                    around.get(_root(node)), ModuleType
+                ):
+                    found.append((node.lineno, name, False))
             case _ if type(node) in _AST_LOOPS:
-                found.append((node.lineno, _AST_LOOPS[type(node)], None))
+                found.append((node.lineno, _AST_LOOPS[type(node)], False))
     return [
-        (name, lines[at - 1].strip())
+        (name, lines[at - 1].strip(), variable)
         for at, name, variable in sorted(found, key=lambda each: each[0])
-        if variable not in local
+        if not (variable and name in local)
     ]
 
 
-def _from_bytecode(code: CodeType) -> Iterator[tuple[str, str]]:
+def _root(node: ast.AST) -> str | None:
+    """The first name of a dotted one: torch in torch.func.grad."""
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else None
+
+
+def _from_bytecode(code: CodeType) -> Iterator[tuple[str, str, bool]]:
     where = f"(in {code.co_name})"
     for step in dis.get_instructions(code):
         if step.opname == "FOR_ITER":
-            yield LOOP, where
+            yield LOOP, where, False
         # With exception handlers a backward jump need not be a loop.
         elif "JUMP_BACKWARD" in step.opname and not code.co_exceptiontable:
-            yield WHILE, where
+            yield WHILE, where, False
     for name in code.co_names:
-        yield name, where
+        yield name, where, True
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
             yield from _from_bytecode(inner)

@@ -6,6 +6,7 @@ import contextlib
 import io
 import linecache
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -45,10 +46,12 @@ def time_limit(seconds: float) -> Iterator[None]:
 
     began = time.monotonic()
     before = signal.signal(signal.SIGALRM, strike)
-    outer, _ = signal.setitimer(signal.ITIMER_REAL, seconds)
+    # It strikes again and again: a learner's bare `except:` may swallow the first.
+    outer, _ = signal.setitimer(signal.ITIMER_REAL, seconds, 0.25)
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         left = max(outer - (time.monotonic() - began), 0.001) if outer else 0
         signal.signal(signal.SIGALRM, before)
         signal.setitimer(signal.ITIMER_REAL, left)
@@ -73,9 +76,11 @@ def run(function: Callable, args: tuple, copy: bool = True) -> Run:
     out = Run(args=own)
     began = time.perf_counter()
     try:
-        with time_limit(CALL_SECONDS), quiet():
+        with usual_settings(), time_limit(CALL_SECONDS), quiet():
             out.value = function(*own)
-    except (Exception, Endless, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         out.error, out.line = error, line_of(error, function)
         out.entered = error.__traceback__.tb_next is not None
     out.seconds = time.perf_counter() - began
@@ -85,9 +90,32 @@ def run(function: Callable, args: tuple, copy: bool = True) -> Run:
 
 
 @contextlib.contextmanager
+def usual_settings() -> Iterator[None]:
+    """Gradients on, float32, CPU; what the notebook or the function sets does not matter,
+    and does not stay.
+    """
+    grad, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
+    depth = sys.getrecursionlimit()
+    torch.set_grad_enabled(True)
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.device("cpu"):
+            yield
+    finally:
+        torch.set_grad_enabled(grad)
+        torch.set_default_dtype(dtype)
+        sys.setrecursionlimit(depth)
+
+
+@contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """No printing and no warnings: the function is called many times."""
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+    out = io.StringIO()
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(out),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")
         yield
 

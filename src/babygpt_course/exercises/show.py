@@ -27,13 +27,18 @@ def show(value, columns: bool = False) -> str:
         return f"{'' if columns else 'torch.'}tensor({nested(value.tolist())}{tail})"
     if isinstance(value, (float, int)) and not isinstance(value, bool):
         return number(value)
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # a class of the learner's, or nested beyond measure
+        text = kind(value)
     return text if len(text) <= 300 else text[:300] + " ..."
 
 
 def number(x) -> str:
     if not isinstance(x, float):
-        return repr(x)
+        return (
+            repr(x) if not isinstance(x, int) or abs(x) < 10**300 else "a huge number"
+        )
     text = f"{x:.6g}"
     return (
         f"{text}.0" if text.lstrip("-").isdigit() else text
@@ -55,7 +60,7 @@ def kind(value) -> str:
     if value is None:
         return "None"
     name = type(value).__name__
-    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+    return f"{'an' if name[0] in 'aeiou' or name.startswith('nd') else 'a'} {name}"
 
 
 def call(name: str, args: tuple) -> str:

@@ -49,6 +49,9 @@ def cases():
     yield Case(("aab", "ab", 1.0))
     yield Case(("abc", "abc", 0.5))
     yield Case(("abab", "ba", 1.0))
+    yield Case(("ab", "ab", 0.01))
+    yield Case((" a b ", "ab ", 0.5))
+    yield Case(("aAbA", "Aab", 1.0))
     yield Case(("abcabc", "abcd"))
     yield Case(("abcab", "abc", 0.0))
     yield Case(("the cat sat on the mat.", " .acehmnost", 0.1))
@@ -240,3 +243,28 @@ def table_of_the_characters_seen(text, chars, k=1.0):
 @exercise.caught_as("raised")
 def one_index_too_far(text, chars, k=1.0):
     return table([(text[i], text[i + 1]) for i in range(len(text))], chars, k)
+
+
+@exercise.wrong("by-hand")
+def row_totals_clamped(text, chars, k=1.0):
+    """The pairs are right, and a row that was seen rarely no longer adds up to one: its
+    total is kept from getting small.
+
+    The given division was right. With k = 0.01 a row may add up to much less than 1
+    before it is divided; by what must it be divided so that it adds up to 1?
+    """
+    counts = torch.full((len(chars), len(chars)), float(k), dtype=torch.float64)
+    for previous, following in zip(text, text[1:]):
+        counts[chars.index(previous), chars.index(following)] += 1
+    return counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+@exercise.wrong("by-hand")
+def text_stripped(text, chars, k=1.0):
+    """The pairs are right, and spaces at the ends of the text are thrown away first.
+
+    The fault is one number in one line. Every character of the text belongs to a pair,
+    spaces too.
+    """
+    text = text.strip()
+    return table(zip(text, text[1:]), chars, k)

@@ -62,6 +62,7 @@ def cases():
         yield Case((torch.tensor(ids), vocab_size))
     for seed, (n, vocab_size) in enumerate([(12, 3), (90, 5), (301, 11)]):
         yield Case((random_ids(n, vocab_size, seed), vocab_size))
+    yield Case((random_ids(2000, 58, 3), 58))  # where small integer types run over
     yield Case((random_ids(10, 3)[::2], 3), NON_CONTIGUOUS)
 
 

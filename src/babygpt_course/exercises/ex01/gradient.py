@@ -19,7 +19,8 @@ exercise = Exercise(
     rules=(
         forbid(
             "backward grad autograd requires_grad requires_grad_ enable_grad "
-            "jacobian jacrev jacfwd vjp grad_and_value",
+            "jacobian jacrev jacfwd vjp grad_and_value jvp linearize hessian forward_ad "
+            "make_dual",
             think=(
                 "Here you are the one who differentiates. For one prediction the "
                 "gradient with respect to the row of logits is: the probabilities, "
