@@ -165,7 +165,9 @@ def test_on_tinytales_both_ways_agree_above_the_exact_floor_of_any_bigram():
     ids, val_ids = (torch.tensor(tokenizer.encode(t)) for t in (tales.train, tales.val))
     V = tokenizer.vocab_size
     counted = count_nll(count_probs(count_pairs(ids, V), 0.01), val_ids)
-    config = TrainConfig(steps=640, batch_size=64, lr=0.1, eval_every=640, progress=False)
+    config = TrainConfig(
+        steps=640, batch_size=64, lr=0.1, eval_every=640, progress=False
+    )
     trained = train(Bigram(V), (ids, val_ids), config).last["val_loss"]
     assert trained == pytest.approx(counted, abs=0.01)
     floor = tinytales.bigram_floor_nats_per_char()

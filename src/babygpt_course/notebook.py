@@ -38,4 +38,6 @@ class Source:
 
 def show_source(*things) -> Source:
     """The package's own source of functions or classes: what you read is what runs."""
-    return Source("\n".join(inspect.cleandoc("\n" + inspect.getsource(t)) + "\n" for t in things))
+    return Source(
+        "\n".join(inspect.cleandoc("\n" + inspect.getsource(t)) + "\n" for t in things)
+    )
