@@ -182,7 +182,32 @@ def each_pair_counted_in_one_direction():
 
     "th" and "ht" are not equally common, so each direction has its own cell.
     """
-    return {"parameters": (V * (V - 1) // 2, V * (V + 1) // 2, V * (V - 1))}
+    return {"parameters": (V * (V - 1) // 2, V * (V + 1) // 2)}
+
+
+@exercise.wrong("by-hand")
+def fifty_eight_left_out():
+    """That is 58 too few: either the pairs of a character with itself are missing, or one
+    number a row, since a row adds up to one.
+
+    "ee" and "oo" occur too. And the table that is trained holds logits: any numbers, all
+    of them learned; adding up to one is the work of the softmax.
+    """
+    return {"parameters": V * V - V}
+
+
+@exercise.wrong("by-hand")
+def sign_forgotten():
+    """The size is right and the sign is not: a loss is minus a logarithm of a probability,
+    so it is never negative.
+
+    What is the sign of ln p for a p below 1, and what does the minus in front make of it?
+    """
+    return {
+        "untrained_nats": -math.log(V),
+        "two_way_bits": -1.0,
+        "unseen_nats": -math.inf,
+    }
 
 
 @exercise.wrong("by-hand")
