@@ -37,7 +37,7 @@ class Picture:
         self.svg = _for_any_page(buffer.getvalue(), alt)
 
     def _repr_html_(self) -> str:
-        return f'<figure class="picture" tabindex="0" style="margin:0;max-width:100%">{self.svg}</figure>'
+        return f'<figure class="picture" style="margin:0;max-width:100%">{self.svg}</figure>'
 
     def __repr__(self) -> str:
         return f"[picture] {self.alt}"
@@ -56,7 +56,7 @@ def _for_any_page(svg: str, alt: str) -> str:
     return re.sub(r'<svg([^>]*?) width="[\d.]+pt"', rf"<svg {style}\1", svg, count=1)
 
 
-def axes(width: float = 6.4, height: float = 3.4, **kwargs):
+def axes(width: float = 5.4, height: float = 3.2, **kwargs):
     """A figure and axes (or a grid of them, as `plt.subplots`) in the course's style. Inches."""
     import matplotlib
 
@@ -119,7 +119,7 @@ def heatmap(table, labels: str, *, title: str, alt: str, log: bool = False) -> P
 
 def bars(values: dict[str, float], *, title: str, alt: str, xlabel: str) -> Picture:
     """Horizontal bars, one a name, each with its value written beside it."""
-    _figure, ax = axes(6.4, 0.5 + 0.32 * len(values))
+    _figure, ax = axes(5.4, 0.5 + 0.32 * len(values))
     names = [visible(name) for name in values]
     ax.barh(names, list(values.values()), color=BLUE, height=0.7)
     for i, value in enumerate(values.values()):
@@ -187,7 +187,7 @@ def running_chart(
 
     `rows` are `results.Row`s; `floor` is in bits per character.
     """
-    _figure, ax = axes(6.8, 0.9 + 0.42 * (len(rows) + 1))
+    _figure, ax = axes(5.4, 0.9 + 0.42 * (len(rows) + 1))
     names = [row.model for row in rows] + ["floor (exact)"]
     values = [row.bits_per_char for row in rows] + [floor]
     colors = [BLUE] * len(rows) + [GREEN]
