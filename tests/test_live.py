@@ -59,8 +59,8 @@ def fig() -> LiveFigure:
 # --- what Python makes
 
 
-def test_on_the_page_it_is_html_alone(fig, monkeypatch):
-    monkeypatch.setenv("BABYGPT_COURSE_STATIC", "1")
+def test_on_the_page_it_is_html_alone(fig, monkeypatch, tmp_path):
+    monkeypatch.setenv("BABYGPT_COURSE_STATIC", str(tmp_path))
     shown = fig._repr_mimebundle_()
     assert set(shown) == {"text/html", "text/plain"}
     assert shown["text/plain"] == repr(figure()), (
@@ -70,11 +70,17 @@ def test_on_the_page_it_is_html_alone(fig, monkeypatch):
     assert page == figure().html, "the same numbers must make the same page"
     props = json.loads(re.search(r"data-props>(.*?)</script>", page, re.S)[1])
     assert props["chars"] == list(CharTokenizer(TEXT).chars) and props["ask"] == "q"
-    assert (
-        base64.b64decode(re.search(r"data-tensors>(.*?)</script>", page)[1])
-        == fig.weights
-    )
     assert "http" not in page.replace("http://www.w3.org/2000/svg", "")
+    file = json.loads(re.search(r"data-tensors-file>(.*?)</script>", page)[1])
+    assert (tmp_path / file).read_bytes() == fig.weights
+    assert [f.name for f in tmp_path.iterdir()] == [file], "nothing half-written is left"
+    assert len(page) < 100_000, "the numbers are beside the page, not in it"
+
+
+def test_without_a_folder_for_them_the_numbers_are_in_the_page(fig, monkeypatch):
+    monkeypatch.delenv("BABYGPT_COURSE_STATIC", raising=False)
+    data = re.search(r"data-tensors>(.*?)</script>", fig.html)[1]
+    assert base64.b64decode(data) == fig.weights
 
 
 def test_the_still_picture_says_the_finding(fig):

@@ -34,7 +34,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         fresh = Path(folder)
         os.environ["BABYGPT_COURSE_RECORD"] = str(fresh / "running.json")
-        os.environ["BABYGPT_COURSE_STATIC"] = "1"
+        os.environ["BABYGPT_COURSE_STATIC"] = str(fresh / "live")
         for path in notebooks.paths("chapters"):
             print(f"running {path.name} ...", flush=True)
             began = time.time()

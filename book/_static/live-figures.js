@@ -1,6 +1,6 @@
 // The book's host for live figures. Each one is in the page as a picture with a table, readable without
-// this script; here it becomes live. Everything comes from this site: the figure's module lies beside
-// this file, its numbers are in the page.
+// this script; here it becomes live. Everything comes from this site: the figure's module and its numbers
+// lie beside this file.
 
 class Model {
   #values;
@@ -27,7 +27,14 @@ class Model {
   }
 }
 
-const decode = (base64) => Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+/** The figure's numbers: from the file beside this one that the page names, or from the page. */
+async function numbers(place) {
+  const file = place.querySelector("script[data-tensors-file]");
+  if (!file) return Uint8Array.from(atob(place.querySelector("script[data-tensors]").textContent), (c) => c.charCodeAt(0));
+  const answer = await fetch(new URL(JSON.parse(file.textContent), import.meta.url));
+  if (!answer.ok) throw new Error(`its numbers could not be fetched (${answer.status})`);
+  return new Uint8Array(await answer.arrayBuffer());
+}
 
 // "#live-bigram-1?step=100&view=counted" opens the page's first bigram figure in that state.
 function stateInAddress(id) {
@@ -44,7 +51,7 @@ async function hydrate(place, id) {
     return location.href;
   };
   const props = JSON.parse(place.querySelector("script[data-props]").textContent);
-  const tensors = decode(place.querySelector("script[data-tensors]").textContent);
+  const tensors = await numbers(place);
   const el = document.createElement("div");
   await module.render({ model: new Model({ props, tensors, state, share }), el });
   place.replaceChildren(el);
