@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import torch
 
-from babygpt_course import checkpoint, corpus, trainer
+from babygpt_course import checkpoint, corpus, huggingface, trainer
 from babygpt_course.errors import CheckpointError, ConfigError
 from babygpt_course.generate import generate, stream
 from babygpt_course.gpt import GPT, GPTConfig
@@ -267,6 +267,12 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
 
 
+def test_a_file_where_a_folder_should_be_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match="Cannot write"):
+        checkpoint.save(random_model(GPTS[0]), tmp_path / "file" / "x.safetensors")
+
+
 def test_what_a_format_cannot_hold_is_named(tmp_path):
     with pytest.raises(ConfigError, match="got a GPT"):
         checkpoint.save_llama2c(random_model(GPTS[0]), tmp_path / "x.bin")
@@ -396,7 +402,7 @@ def metadata_bombs():
 def test_a_config_that_does_not_fit_is_refused(tmp_path):
     from safetensors.torch import save_file
 
-    tensors = checkpoint._plain_state(random_model(LLAMAS[0]))
+    tensors = huggingface.plain_state(random_model(LLAMAS[0]))
     tensors = {k: v.detach() for k, v in tensors.items()}
     path = tmp_path / "model.safetensors"
     for text in metadata_bombs():
@@ -531,6 +537,9 @@ def server(tmp_path, monkeypatch):
             state["spans"].append(int(span[0]))
             body = state["body"][int(span[0]) : int(span[1]) + 1]
             self.send_response(200 if state.get("no_ranges") else 206)
+            if not state.get("no_ranges"):
+                whole = len(state["body"])
+                self.send_header("Content-Range", f"bytes {span[0]}-{span[1]}/{whole}")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(

@@ -61,7 +61,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def server(tmp_path, monkeypatch):
     monkeypatch.setenv("BABYGPT_COURSE_DATA", str(tmp_path / "cache"))
     monkeypatch.setitem(corpus.DOWNLOADS, "names", PRETEND)
-    monkeypatch.setattr(corpus, "TIMEOUT", 0.3)
+    monkeypatch.setattr("babygpt_course.files.TIMEOUT", 0.3)
     Handler.requests = []
     httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=httpd.serve_forever, daemon=True).start()
@@ -141,7 +141,7 @@ def test_interrupted_download_leaves_nothing(server, tmp_path, monkeypatch):
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(corpus, "_read", interrupt)
+    monkeypatch.setattr("babygpt_course.files._receive", interrupt)
     with pytest.raises(KeyboardInterrupt):
         corpus.fetch("names", server + "/good")
     assert files(tmp_path / "cache") == []

@@ -490,10 +490,12 @@ def test_a_file_that_cannot_be_read_or_is_huge(load, tmp_path):
             load(tmp_path / "bad")
 
 
-def test_a_folder_that_is_not_there(tmp_path):
+@pytest.mark.parametrize("folder", ["absent", "a file"])
+def test_a_folder_that_is_not_there(folder, tmp_path):
+    (tmp_path / "a file").touch()
     for save in (BPE.save, PIECES["bpe"].save, PIECES["bpe"].export_llama2c):
         with pytest.raises(CheckpointError, match="Cannot write"):
-            save(tmp_path / "absent" / "file")
+            save(tmp_path / folder / "file")
 
 
 DOUBLING = [[97, 97], *([i, i] for i in range(256, 356))]  # 2^100 bytes

@@ -1,25 +1,19 @@
-"""The texts of the course: TinyTales, made on the spot, and three public texts, downloaded once.
+"""The texts of the course: TinyTales, made on the spot, and three public texts.
 
-A public text is looked for in this order: the `path` you give, the cache, the network. The cache is
-the folder in the environment variable BABYGPT_COURSE_DATA, or else the user's cache folder.
+A public text is looked for in this order: the `path` you give, the cache, the network,
+once. The cache is the folder in the environment variable BABYGPT_COURSE_DATA, or else
+the user's cache folder.
 """
 
-import hashlib
 import os
 import re
-import tempfile
-import time
-import urllib.error
-import urllib.request
 from bisect import bisect
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
+from babygpt_course import files
 from babygpt_course.errors import ConfigError, CorpusError
-
-TIMEOUT = 10.0  # seconds without a byte before a download counts as stalled
-TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -80,26 +74,27 @@ class Corpus:
 
     @classmethod
     def from_stories(cls, name: str, stories: list[str], source: str) -> "Corpus":
-        """Split whole stories, each with its own ending, so that no story is cut in two.
+        """Split whole stories, each with its own ending; no story is cut in two.
 
         Raises:
-            CorpusError: there is no text, or there are fewer than ten stories, too few to split.
+            CorpusError: there is no text, or fewer than ten stories, too few to split.
         """
         stories = [s for s in stories if s.strip()]
         if not stories:
             raise CorpusError(
-                f"The corpus {name!r} ({source}) is empty. Expected a text with at least ten stories."
+                f"The corpus {name!r} ({source}) is empty. Expected a text with at "
+                "least ten stories."
             )
         if len(stories) < 10:
             raise CorpusError(
-                f"The corpus {name!r} ({source}) holds {len(stories)} stories; a split into 80 % train, "
-                "10 % validation and 10 % test needs at least ten. Give a longer text."
+                f"The corpus {name!r} ({source}) holds {len(stories)} stories; a split "
+                "into 80 % train, 10 % validation and 10 % test needs at least ten. "
+                "Give a longer text."
             )
         text = "".join(stories)
         ends = list(accumulate(len(s) for s in stories))
-        a = min(
-            bisect(ends, 0.8 * len(text)) + 1, len(stories) - 2
-        )  # the story that reaches 80 % of the text
+        # The story that reaches 80 % of the text is the last of the training part.
+        a = min(bisect(ends, 0.8 * len(text)) + 1, len(stories) - 2)
         b = min(max(bisect(ends, 0.9 * len(text)), a) + 1, len(stories) - 1)
         train, val, test = (
             "".join(part) for part in (stories[:a], stories[a:b], stories[b:])
@@ -107,8 +102,11 @@ class Corpus:
         return cls(name, text, train, val, test, source)
 
     def __repr__(self) -> str:
-        sizes = f"train {len(self.train):,} / val {len(self.val):,} / test {len(self.test):,}"
-        return f"Corpus({self.name}: {len(self.text):,} characters, {sizes}; {self.source})"
+        return (
+            f"Corpus({self.name}: {len(self.text):,} characters, train "
+            f"{len(self.train):,} / val {len(self.val):,} / test {len(self.test):,}; "
+            f"{self.source})"
+        )
 
 
 def load(
@@ -122,23 +120,26 @@ def load(
     """Load a corpus by name: "tinytales", "tinystories", "tinyshakespeare" or "names".
 
     Args:
-        path: read this file instead of the cache or the network; its hash is not checked. With a name
-            that is not in the list it is a text of your own, one story a line.
+        path: read this file instead of the cache or the network; its hash is not
+            checked. With a name that is not in the list it is a text of your own, one
+            story a line.
         n_stories, seed: for TinyTales only; the text is the same on every machine.
-        fallback: the corpus to use, with a printed line that says so, when `name` cannot be had.
+        fallback: the corpus to use when `name` cannot be had; a printed line says so.
 
     Raises:
         ConfigError: an unknown name, or a number of stories that is not positive.
-        CorpusError: the text is missing, damaged or empty, or the cache cannot be written.
+        CorpusError: the text is missing, damaged or empty, or the cache not writable.
     """
     if name not in NAMES and path is None:
         raise ConfigError(
             f"Unknown corpus {name!r}. The corpora are: {', '.join(NAMES)}. "
-            "For a text of your own, give its file: corpus.load('my text', path='my.txt')."
+            "For a text of your own, give its file: corpus.load('my text', "
+            "path='my.txt')."
         )
     if fallback is not None and fallback not in NAMES:
         raise ConfigError(
-            f"Unknown fallback corpus {fallback!r}. The corpora are: {', '.join(NAMES)}."
+            f"Unknown fallback corpus {fallback!r}. The corpora are: "
+            f"{', '.join(NAMES)}."
         )
     try:
         if name == "tinytales" and path is None:
@@ -157,7 +158,8 @@ def _tinytales(n_stories: int, seed: int) -> Corpus:
 
     if n_stories < 10:
         raise ConfigError(
-            f"n_stories must be at least 10, to be split into three parts; got {n_stories}."
+            "n_stories must be at least 10, to be split into three parts; got "
+            f"{n_stories}."
         )
     stories = tinytales.sample(n_stories, seed)
     return Corpus.from_stories(
@@ -176,7 +178,8 @@ def _from_file(name: str, file: Path) -> Corpus:
         ) from None
     except UnicodeDecodeError as error:
         raise CorpusError(
-            f"{file} is not UTF-8 text (byte {error.start}). Save it as UTF-8 and load it again."
+            f"{file} is not UTF-8 text (byte {error.start}). Save it as UTF-8 and load "
+            "it again."
         ) from None
     if not text.strip():
         raise CorpusError(f"{file} is empty. Expected the text of {name!r}.")
@@ -184,11 +187,12 @@ def _from_file(name: str, file: Path) -> Corpus:
 
 
 def _stories(name: str, text: str) -> list[str]:
-    """Cut a file into stories, each ending in the separator that a model can learn to write."""
+    """The stories of a file, each with the separator that a model learns to write."""
     text = text.replace("\r\n", "\n")
     if name == "tinystories":
-        # The 2 MiB end inside a story, so the last one is dropped. One line break between paragraphs and
-        # a blank line between stories keep the alphabet free of a marker that no story contains.
+        # The 2 MiB end inside a story, so the last one is dropped. One line break
+        # between paragraphs and a blank line between stories keep the alphabet free of a
+        # marker that no story contains.
         whole = text.split("<|endoftext|>")[:-1] or [text]
         return [
             re.sub(r"\n\s*", "\n", story.strip()) + "\n\n"
@@ -201,7 +205,7 @@ def _stories(name: str, text: str) -> list[str]:
     return [part + separator for part in parts[:-1]] + last
 
 
-# --- the cache and the network ---------------------------------------------------------------------
+# --- the cache and the network --------------------------------------------------------
 
 
 def data_folder() -> Path:
@@ -217,104 +221,37 @@ def fetch(name: str, url: str | None = None) -> Path:
     """The path of a public text in the cache; downloads it first if it is not there.
 
     Raises:
-        CorpusError: the cached file is damaged, the download failed, or the cache cannot be written.
+        CorpusError: the cached file is damaged, the download failed, or the cache is
+            not writable.
     """
     d = DOWNLOADS[name]
     file = data_folder() / d.filename
     if not file.exists():
         _download(name, d, url or d.url, file)
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    digest = files.sha256(file)
     if digest != d.sha256:
         raise CorpusError(
-            f"The cached file {file} is damaged: its SHA-256 starts with {digest[:12]}, expected {d.sha256[:12]} "
-            f"({file.stat().st_size:,} bytes, expected {d.n_bytes:,}). Delete it and load {name!r} again."
+            f"The cached file {file} is damaged: its SHA-256 starts with "
+            f"{digest[:12]}, expected {d.sha256[:12]} ({file.stat().st_size:,} bytes, expected "
+            f"{d.n_bytes:,}). Delete it and load {name!r} again."
         )
     return file
 
 
 def _download(name: str, d: Download, url: str, file: Path) -> None:
-    """Fetch the first n_bytes into a temporary file; give it its name only once its hash is right."""
-    temporary = None
+    """Download `url` as `file`, which gets its name only once its hash is right."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(
-            prefix=d.filename + ".", suffix=".part", dir=file.parent
-        )
-        with os.fdopen(handle, "wb") as out:
-            out.write(_download_with_retries(name, d, url, file))
-        os.replace(temporary, file)
+        with files.whole(file) as part:
+            files.download(url, part, d.n_bytes, d.sha256, f"download {name}")
+    except files.Broken as error:
+        raise CorpusError(
+            f"Cannot download {name!r} from {url}: {error}. Nothing was saved. Try "
+            f"again with a connection, put the file at {file} yourself, or use "
+            "corpus.load('tinytales'), which needs no network."
+        ) from None
     except OSError as error:
         raise CorpusError(
             f"Cannot write the data cache {file.parent}: {error.strerror or error}. "
             "Make it writable, or set BABYGPT_COURSE_DATA to a folder that is."
         ) from None
-    finally:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
-
-
-def _download_with_retries(name: str, d: Download, url: str, file: Path) -> bytes:
-    for left in reversed(range(TRIES)):
-        try:
-            body = _read(name, d, url)
-            if len(body) != d.n_bytes:
-                raise _Broken(
-                    f"the connection ended after {len(body):,} of {d.n_bytes:,} bytes"
-                )
-            digest = hashlib.sha256(body).hexdigest()
-            if digest != d.sha256:
-                raise _Broken(
-                    f"what arrived has SHA-256 {digest[:12]}..., expected {d.sha256[:12]}..."
-                )
-            return body
-        except _Broken as error:
-            reason, again = str(error), True
-        except urllib.error.HTTPError as error:
-            reason, again = (
-                f"the server answered {error.code} {error.reason}",
-                error.code >= 500,
-            )
-        except OSError as error:  # no network, no such host, refused, stalled
-            reason, again = (
-                f"{getattr(error, 'reason', None) or error or type(error).__name__}",
-                True,
-            )
-        if not (again and left):
-            break
-        time.sleep(0.2)
-    raise CorpusError(
-        f"Cannot download {name!r} from {url}: {reason}. Nothing was saved. Try again with a connection, put the "
-        f"file at {file} yourself, or use corpus.load('tinytales'), which needs no network."
-    )
-
-
-class _Broken(Exception):
-    """An answer that is not the file."""
-
-
-def _read(name: str, d: Download, url: str) -> bytes:
-    """At most n_bytes from `url`: by range request, and no more than that if the server ignores ranges."""
-    import http.client
-
-    from tqdm.auto import tqdm
-
-    headers = {"User-Agent": "babygpt-course", "Range": f"bytes=0-{d.n_bytes - 1}"}
-    request = urllib.request.Request(url, headers=headers)
-    body = bytearray()
-    with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-        with tqdm(
-            total=d.n_bytes,
-            unit="B",
-            unit_scale=True,
-            desc=f"download {name}",
-            leave=False,
-        ) as bar:
-            try:
-                while chunk := answer.read(min(65536, d.n_bytes - len(body))):
-                    body += chunk
-                    bar.update(len(chunk))
-                    if len(body) == d.n_bytes:
-                        break
-            except http.client.HTTPException as error:
-                raise _Broken(f"the connection broke: {error}") from None
-    return bytes(body)
