@@ -37,7 +37,8 @@ def attention_weights(
     """How much each query looks at each key: q (..., T, D), k (..., S, D) -> (..., T, S).
 
     A row sums to 1. A row whose keys are all hidden has no distribution (0 / 0), so it is
-    set to zero, as torch does; its gradients are zero too, never NaN.
+    set to zero, as torch does; its gradients are zero too, never NaN. The mask and its
+    ConfigError are those of `scaled_dot_product_attention`.
     """
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (..., T, S)
     if is_causal:
@@ -67,7 +68,8 @@ def causal_mask(T: int, S: int, device: torch.device | None = None) -> Tensor:
 
 def split_heads(x: Tensor, n_head: int) -> Tensor:
     """(B, T, C) -> (B, H, T, D): each head gets its own D = C / H channels."""
-    return x.unflatten(-1, (n_head, -1)).transpose(1, 2)  # (B, T, H, D) -> (B, H, T, D)
+    x = torch.unflatten(x, -1, (n_head, -1))  # (B, T, C) -> (B, T, H, D)
+    return x.transpose(1, 2)  # (B, T, H, D) -> (B, H, T, D)
 
 
 def merge_heads(x: Tensor) -> Tensor:
@@ -117,7 +119,7 @@ class KVCache:
 
     @property
     def n_bytes(self) -> int:
-        """Memory of both buffers, filled or not."""
+        """Memory of both buffers in bytes, filled or not."""
         return self.k.nbytes + self.v.nbytes
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -212,7 +214,8 @@ class MultiHeadAttention(Attention):
         if cache is not None:
             k, v = cache.append(k, v)  # (B, H, T, D) -> (B, H, S, D)
         y = self.attend(q, k, v, mask, self.causal)  # (B, H, T, D)
-        return self.proj(merge_heads(y))  # (B, H, T, D) -> (B, T, C)
+        x = self.proj(merge_heads(y))  # (B, H, T, D) -> (B, T, C)
+        return x
 
 
 class CrossAttention(Attention):
@@ -250,7 +253,8 @@ class CrossAttention(Attention):
         k = split_heads(k, self.n_head)  # (B, S, C) -> (B, H, S, D)
         v = split_heads(v, self.n_head)  # (B, S, C) -> (B, H, S, D)
         y = self.attend(q, k, v, mask, causal=False)  # (B, H, T, D)
-        return self.proj(merge_heads(y))  # (B, H, T, D) -> (B, T, C)
+        x = self.proj(merge_heads(y))  # (B, H, T, D) -> (B, T, C)
+        return x
 
 
 class SpatialAttention(Attention):
@@ -277,11 +281,12 @@ class SpatialAttention(Attention):
         q, k, v = qkv.chunk(3, dim=-1)  # three of (B, 1, P, C)
         y = self.attend(q, k, v, mask=None, causal=False)  # (B, 1, P, C)
         y = y[:, 0].transpose(1, 2).view_as(x)  # (B, 1, P, C) -> (B, C, h, w)
-        return x + self.proj(y)
+        x = x + self.proj(y)  # (B, C, h, w)
+        return x
 
 
 class GEGLU(nn.Module):
-    """A feed-forward layer of width 4C whose GELU gates. Shazeer 2020."""
+    """A feed-forward layer of width 4C whose GELU gates. Shazeer 2020, section 2."""
 
     def __init__(self, n_embd: int):
         super().__init__()
@@ -291,7 +296,8 @@ class GEGLU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x (B, T, C) -> (B, T, C)."""
         value, gate = self.fc(x).chunk(2, dim=-1)  # (B, T, 8C) -> two of (B, T, 4C)
-        return self.proj(value * F.gelu(gate))  # (B, T, 4C) -> (B, T, C)
+        x = self.proj(value * F.gelu(gate))  # (B, T, 4C) -> (B, T, C)
+        return x
 
 
 class SpatialTransformer(nn.Module):
@@ -326,8 +332,8 @@ class SpatialTransformer(nn.Module):
         self.norm3 = nn.LayerNorm(channels)
         self.mlp = GEGLU(channels)
         self.proj_out = nn.Conv2d(channels, channels, kernel_size=1)
-        nn.init.zeros_(self.proj_out.weight)
-        nn.init.zeros_(self.proj_out.bias)
+        for parameter in self.proj_out.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
         """x (B, C, height, width), context (B, S, E) -> the shape of x.
@@ -340,4 +346,5 @@ class SpatialTransformer(nn.Module):
         y = y + self.cross_attention(self.norm2(y), context, mask)
         y = y + self.mlp(self.norm3(y))
         y = y.transpose(1, 2).reshape(x.shape)  # (B, P, C) -> (B, C, h, w)
-        return x + self.proj_out(y)
+        x = x + self.proj_out(y)
+        return x

@@ -5,12 +5,24 @@ each token once; one with a `block_size` reads at most that many tokens back.
 """
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from babygpt_course.attention import KVCache
 from babygpt_course.errors import ConfigError, VocabularyError
+
+
+class Tokenizer(Protocol):
+    """Text to ids and back. It may have a `bos_id` and an `eos_id`, which end a text."""
+
+    def encode(self, text: str, /) -> list[int]:
+        """The ids of a text."""
+
+    def decode(self, ids: list[int], /) -> str:
+        """The text of ids."""
 
 
 def generate(
@@ -41,7 +53,7 @@ def generate(
 
 def stream(
     model: nn.Module,
-    tokenizer,
+    tokenizer: Tokenizer,
     prompt: str = "",
     max_new_tokens: int = 256,
     *,
@@ -91,8 +103,9 @@ def filter_logits(
 ) -> Tensor:
     """Logits (B, V) -> (B, V), sharpened, and -inf for what may not be drawn.
 
-    In this order: divide by the temperature (> 0); keep the `top_k` largest (and their
-    equals); keep the fewest that together have probability `top_p` (Holtzman et al. 2020).
+    In this order: divide by the temperature (> 0); keep the `top_k` largest and their
+    equals (Fan et al. 2018); keep the fewest that together have probability `top_p`
+    (Holtzman et al. 2020, section 3.1).
     """
     # Only differences count; from the largest they cannot overflow, however cold it is.
     logits = (logits - logits.amax(dim=-1, keepdim=True)) / temperature  # (B, V)
@@ -119,18 +132,18 @@ def new_ids(
     top_p: float | None,
     kv_cache: bool,
     generator: torch.Generator | None,
-) -> Iterator[Tensor]:
-    """The ids (B, 1) that continue idx (B, T), one step at a time: see `generate`."""
+) -> Generator[Tensor, None, None]:
+    """The ids (B, 1) that continue idx (B, T), one by one; errors as in `generate`."""
     _check(model, idx, max_new_tokens, temperature, top_k, top_p)
     window = getattr(model, "block_size", None)
-    use_cache = kv_cache and hasattr(model, "new_cache")
-    cache = None
+    new_cache = getattr(model, "new_cache", None) if kv_cache else None
+    cache: list[KVCache] = []
     was_training = model.training
     model.eval()
     try:
         for _ in range(max_new_tokens):
-            if use_cache and idx.shape[1] <= (window or math.inf):
-                cache = cache or model.new_cache(len(idx))
+            if new_cache and idx.shape[1] <= (window or math.inf):
+                cache = cache or new_cache(len(idx))
                 read = cache[0].length
                 logits, _ = model(idx[:, read:], cache=cache)  # (B, T - read, V)
             else:
@@ -148,7 +161,14 @@ def new_ids(
         model.train(was_training)
 
 
-def _check(model, idx, max_new_tokens, temperature, top_k, top_p) -> None:
+def _check(
+    model: nn.Module,
+    idx: Tensor,
+    max_new_tokens: int,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+) -> None:
     if max_new_tokens < 0:
         raise ConfigError(f"max_new_tokens must be 0 or more; got {max_new_tokens}.")
     if not (0 <= temperature < math.inf):

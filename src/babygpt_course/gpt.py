@@ -42,7 +42,7 @@ class GPTConfig:
     head_bias: bool = False
     norm_eps: float = 1e-5
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_sizes(
             vocab_size=self.vocab_size,
             block_size=self.block_size,
@@ -69,7 +69,10 @@ class GPTConfig:
 
 
 class MLP(nn.Module):
-    """C -> 4C -> C with a GELU between; without it the two layers would be one."""
+    """C -> 4C -> C with a GELU between; without it the two layers would be one.
+
+    Vaswani et al. 2017, section 3.3, with the GELU of Hendrycks and Gimpel 2016.
+    """
 
     def __init__(self, config: GPTConfig):
         super().__init__()
@@ -79,7 +82,8 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x (B, T, C) -> (B, T, C)."""
         x = F.gelu(self.fc(x), approximate="tanh")  # (B, T, C) -> (B, T, 4C)
-        return self.proj(x)  # (B, T, 4C) -> (B, T, C)
+        x = self.proj(x)  # (B, T, 4C) -> (B, T, C)
+        return x
 
 
 class Block(nn.Module):
@@ -98,7 +102,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
         """x (B, T, C) -> (B, T, C)."""
         x = x + self.dropout(self.attention(self.norm1(x), cache=cache))
-        return x + self.dropout(self.mlp(self.norm2(x)))
+        x = x + self.dropout(self.mlp(self.norm2(x)))
+        return x
 
 
 class GPT(nn.Module):

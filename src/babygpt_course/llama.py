@@ -1,7 +1,8 @@
 """LLaMA: RMSNorm, rotary positions, SwiGLU, grouped-query attention; no bias anywhere.
 
-Touvron et al. 2023. LLaMA 1 is the config with as many key-value heads as heads. The
-rotary pairs are interleaved, as in llama2.c; `checkpoint` converts to Hugging Face's order.
+Touvron et al. 2023, section 2.2. LLaMA 1 is the config with as many key-value heads as
+heads. The rotary pairs are interleaved, as in llama2.c; `checkpoint` converts to the
+order of Hugging Face.
 """
 
 import math
@@ -46,15 +47,15 @@ class LlamaConfig:
     dim: int  # C
     n_layers: int
     n_heads: int
-    n_kv_heads: int | None = None
+    n_kv_heads: int = None  # type: ignore[assignment]  # becomes n_heads
     vocab_size: int = 32_000  # V
-    hidden_dim: int | None = None
+    hidden_dim: int = None  # type: ignore[assignment]  # becomes 8/3 dim
     max_seq_len: int = 256  # the longest T
     rope_theta: float = 10_000.0
     norm_eps: float = 1e-5
     tie: bool = True  # the head is the token embedding
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_heads(self.dim, self.n_heads, "dim", "n_heads")
         if self.n_kv_heads is None:
             object.__setattr__(self, "n_kv_heads", self.n_heads)
@@ -94,7 +95,7 @@ class LlamaConfig:
 
 
 class RMSNorm(nn.Module):
-    """Divide by the root mean square over the channels. Zhang and Sennrich 2019."""
+    """Divide by the root mean square over C. Zhang and Sennrich 2019, section 4."""
 
     def __init__(self, dim: int, eps: float = 1e-5):
         super().__init__()
@@ -126,15 +127,14 @@ def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     cos and sin (T, D / 2) are the rows of `rotary_table` for the positions of x. A turn
     keeps the length, and q.k then depends on positions only by their difference.
     """
-    a, b = x.unflatten(-1, (-1, 2)).unbind(
-        -1
-    )  # (B, H, T, D) -> two of (B, H, T, D / 2)
+    pairs = torch.unflatten(x, -1, (-1, 2))  # (B, H, T, D) -> (B, H, T, D / 2, 2)
+    a, b = pairs.unbind(-1)  # two of (B, H, T, D / 2)
     turned = torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1)
     return turned.flatten(-2)  # (B, H, T, D / 2, 2) -> (B, H, T, D)
 
 
 class SwiGLU(nn.Module):
-    """A feed-forward layer whose SiLU gates: w2(silu(w1 x) * w3 x). Shazeer 2020."""
+    """A SiLU that gates: w2(silu(w1 x) * w3 x). Shazeer 2020, section 2."""
 
     def __init__(self, dim: int, hidden_dim: int):
         super().__init__()
@@ -145,13 +145,14 @@ class SwiGLU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x (B, T, C) -> (B, T, C)."""
         x = F.silu(self.w1(x)) * self.w3(x)  # (B, T, C) -> (B, T, hidden)
-        return self.w2(x)  # (B, T, hidden) -> (B, T, C)
+        x = self.w2(x)  # (B, T, hidden) -> (B, T, C)
+        return x
 
 
 class GroupedQueryAttention(Attention):
     """Causal attention where n_heads / n_kv_heads query heads share keys and values.
 
-    Ainslie et al. 2023. With n_kv_heads = n_heads it is multi-head attention.
+    With n_kv_heads = n_heads it is multi-head attention. Ainslie et al. 2023, section 2.2.
     """
 
     def __init__(self, config: LlamaConfig, fused: bool):
@@ -179,7 +180,8 @@ class GroupedQueryAttention(Attention):
             k = k.repeat_interleave(shared, dim=1)  # (B, KV, S, D) -> (B, H, S, D)
             v = v.repeat_interleave(shared, dim=1)  # (B, KV, S, D) -> (B, H, S, D)
         y = self.attend(q, k, v, mask=None, causal=True)  # (B, H, T, D)
-        return self.wo(merge_heads(y))  # (B, H, T, D) -> (B, T, C)
+        x = self.wo(merge_heads(y))  # (B, H, T, D) -> (B, T, C)
+        return x
 
 
 class Block(nn.Module):
@@ -197,11 +199,15 @@ class Block(nn.Module):
     ) -> Tensor:
         """x (B, T, C) -> (B, T, C)."""
         x = x + self.attention(self.norm1(x), cos, sin, cache)
-        return x + self.mlp(self.norm2(x))
+        x = x + self.mlp(self.norm2(x))
+        return x
 
 
 class Llama(nn.Module):
     """A LLaMA of the given shape. `fused` picks the attention path; the numbers are equal."""
+
+    cos: Tensor  # (max_seq_len, D / 2), as is sin
+    sin: Tensor
 
     def __init__(self, config: LlamaConfig, fused: bool = True):
         super().__init__()
@@ -213,8 +219,8 @@ class Llama(nn.Module):
         self.norm = RMSNorm(config.dim, config.norm_eps)
         self.head = nn.Linear(config.dim, config.vocab_size, bias=False)
         cos, sin = rotary_table(config.head_dim, config.max_seq_len, config.rope_theta)
-        self.register_buffer("cos", cos, persistent=False)  # (max_seq_len, D / 2)
-        self.register_buffer("sin", sin, persistent=False)  # (max_seq_len, D / 2)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
         self.init_weights()
         self.tie_weights()
 

@@ -9,6 +9,7 @@ from collections import defaultdict
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import ParamsT
 
 from babygpt_course.errors import ConfigError
 
@@ -25,9 +26,8 @@ def orthogonalize(x: Tensor, steps: int = 5) -> Tensor:
     a, b, c = COEFFICIENTS
     wide = x.shape[-2] <= x.shape[-1]
     x = x if wide else x.mT  # the smaller Gram matrix is cheaper
-    size = torch.linalg.matrix_norm(
-        x, keepdim=True
-    )  # at least the largest singular value
+    # at least the largest singular value
+    size = torch.linalg.matrix_norm(x, keepdim=True)  # (..., 1, 1)
     x = x / size.clamp(min=1e-7)
     for _ in range(steps):
         gram = x @ x.mT  # (..., m, m)
@@ -46,7 +46,11 @@ class Muon(torch.optim.Optimizer):
     """
 
     def __init__(
-        self, params, lr: float, momentum: float = 0.95, weight_decay: float = 0.0
+        self,
+        params: ParamsT,
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
     ):
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__(params, defaults)
@@ -58,12 +62,14 @@ class Muon(torch.optim.Optimizer):
                         f"{tuple(p.shape)}. Give it to AdamW."
                     )
 
+    # torch's own may call a closure that gives the loss.
     @torch.no_grad()
-    def step(self, closure=None) -> None:
-        """One step for every matrix that has a gradient."""
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One step for every matrix that has a gradient; it takes no closure."""
         for group in self.param_groups:
             lr, momentum = group["lr"], group["momentum"]
-            same_shape = defaultdict(list)  # to orthogonalize them at once
+            # to orthogonalize them at once
+            same_shape: defaultdict[torch.Size, list[nn.Parameter]] = defaultdict(list)
             for p in group["params"]:
                 if p.grad is not None:
                     same_shape[p.shape].append(p)
@@ -78,6 +84,7 @@ class Muon(torch.optim.Optimizer):
 
     def _direction(self, p: nn.Parameter, momentum: float) -> Tensor:
         """The running mean of the gradients, looking one step ahead (Nesterov)."""
+        assert p.grad is not None  # `step` leaves out the others
         state = self.state[p]
         if "momentum" not in state:
             state["momentum"] = torch.zeros_like(p)

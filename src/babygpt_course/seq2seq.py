@@ -36,6 +36,9 @@ def make_dates(n: int, seed: int) -> list[tuple[str, str]]:
     """n pairs (as people write a date, ISO 8601), years 1900 to 2099; one seed, one list.
 
     Numbers alone stand day before month: "05.03.1998" is in March.
+
+    Raises:
+        ConfigError: n is negative.
     """
     if n < 0:
         raise ConfigError(f"n must be 0 or more; got {n}.")
@@ -110,7 +113,7 @@ class Seq2SeqConfig:
     n_head: int = 4
     n_embd: int = 64  # C
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_sizes(
             vocab_size=self.vocab_size,
             source_length=self.source_length,
@@ -138,7 +141,8 @@ class EncoderBlock(nn.Module):
     def forward(self, x: Tensor, seen: Tensor) -> Tensor:
         """x (B, S, C), seen (B, 1, 1, S) which of it is text -> (B, S, C)."""
         x = x + self.attention(self.norm1(x), seen)
-        return x + self.mlp(self.norm2(x))
+        x = x + self.mlp(self.norm2(x))
+        return x
 
 
 class DecoderBlock(nn.Module):
@@ -156,11 +160,15 @@ class DecoderBlock(nn.Module):
         """x (B, T, C), memory (B, S, C), seen (B, 1, 1, S) -> (B, T, C)."""
         x = x + self.attention(self.norm1(x))
         x = x + self.cross_attention(self.norm2(x), memory, seen)
-        return x + self.mlp(self.norm3(x))
+        x = x + self.mlp(self.norm3(x))
+        return x
 
 
 class Seq2Seq(nn.Module):
-    """An encoder-decoder with learned positions. Vaswani et al. 2017, with pre-norm."""
+    """An encoder-decoder with learned positions and pre-norm.
+
+    Vaswani et al. 2017, section 3.1.
+    """
 
     def __init__(self, config: Seq2SeqConfig | None = None):
         super().__init__()
@@ -178,7 +186,11 @@ class Seq2Seq(nn.Module):
                 nn.init.normal_(embedding.weight, std=0.1)
 
     def encode(self, source: Tensor) -> Tensor:
-        """source ids (B, S) -> what the decoder will read, (B, S, C)."""
+        """source ids (B, S) -> what the decoder will read, (B, S, C).
+
+        Raises:
+            ConfigError: more than source_length positions.
+        """
         S = source.shape[1]
         if self.config.source_length < S:
             raise ConfigError(
@@ -186,10 +198,12 @@ class Seq2Seq(nn.Module):
                 f"{self.config.source_length}. Shorten the text."
             )
         seen = (source != PAD)[:, None, None]  # (B, S) -> (B, 1, 1, S)
-        x = self.token_embedding(source) + self.source_position.weight[:S]  # (B, S, C)
+        x: Tensor = self.token_embedding(source)  # (B, S) -> (B, S, C)
+        x = x + self.source_position.weight[:S]  # (B, S, C)
         for block in self.encoder:
             x = block(x, seen)  # (B, S, C)
-        return self.memory_norm(x)
+        x = self.memory_norm(x)  # (B, S, C)
+        return x
 
     def decode(self, written: Tensor, memory: Tensor, source: Tensor) -> Tensor:
         """written ids (B, T), START first -> logits (B, T, V) of what follows each."""
@@ -198,7 +212,8 @@ class Seq2Seq(nn.Module):
         x = self.token_embedding(written) + self.target_position.weight[:T]  # (B, T, C)
         for block in self.decoder:
             x = block(x, memory, seen)  # (B, T, C)
-        return self.head(self.norm(x))  # (B, T, C) -> (B, T, V)
+        logits: Tensor = self.head(self.norm(x))  # (B, T, C) -> (B, T, V)
+        return logits
 
     def forward(self, source: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """source (B, S), targets (B, T) -> logits (B, T, V), mean cross-entropy in nats.

@@ -4,6 +4,8 @@ The task: are the two shapes in a 16x16 image the same? They stand far apart. A 
 convolutions sees each shape but never both; attention over positions compares them.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -31,6 +33,9 @@ def make_images(
 
     One shape in each of the left- and rightmost 5 columns, so at least 6 columns lie
     between; half of the pairs are the same. One seed, one set.
+
+    Raises:
+        ConfigError: n is not a whole number of at least 1.
     """
     check_sizes(n=n)
     g = torch.Generator().manual_seed(seed)
@@ -63,10 +68,11 @@ class Convolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, C, height, width) -> the same shape."""
-        return x + self.conv(F.gelu(x))
+        x = x + self.conv(F.gelu(x))
+        return x
 
 
-MIXERS = {
+MIXERS: dict[str, Callable[[int], nn.Module]] = {
     "attention": lambda channels: SpatialAttention(channels, n_groups=4),
     "convolution": Convolution,
 }
@@ -127,7 +133,7 @@ def fit(
     lr: float = 3e-3,
     seed: int = 0,
 ) -> list[float]:
-    """Train in place on images (N, 1, 16, 16) and labels (N,); the loss of each step.
+    """Train in place on images (N, 1, 16, 16), labels (N,); each step's loss in nats.
 
     AdamW, with a rate that falls to zero in a straight line.
     """
