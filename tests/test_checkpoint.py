@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import torch
 
-from babygpt_course import checkpoint, corpus, huggingface, trainer
+from babygpt_course import checkpoint, corpus, huggingface, tokenizer, trainer
 from babygpt_course.errors import CheckpointError, ConfigError
 from babygpt_course.generate import generate, stream
 from babygpt_course.gpt import GPT, GPTConfig
@@ -89,6 +89,20 @@ def test_a_public_file_is_written_back_byte_for_byte(name, tmp_path):
     file = public(name)
     checkpoint.save_llama2c(checkpoint.load_llama2c(file), tmp_path / name)
     assert (tmp_path / name).read_bytes() == file.read_bytes()
+
+
+@pytest.mark.slow
+def test_the_loss_of_stories260k_on_stories_cut_as_its_author_does():
+    """Each story stripped, after <s> and a space, on 200,000 ids: 1.547 elsewhere."""
+    model = checkpoint.load_llama2c(public("stories260K.bin"))
+    tok512 = tokenizer.load_llama2c(public("tok512.bin"), 512)
+    text = public("tinystories-train-2m.txt").read_bytes().decode("utf-8", "replace")
+    ids: list[int] = []
+    for story in text.split("<|endoftext|>"):
+        if len(ids) < 200_000:
+            ids += tok512.encode(story.strip())
+    found = trainer.evaluate(model, torch.tensor(ids[:200_000]), 512, batch_size=32)
+    assert found == pytest.approx(1.547, abs=0.0005)
 
 
 @pytest.mark.slow

@@ -416,13 +416,13 @@ def encode(stories):
 def stories260k():
     """The model, and 199,680 ids of the validation slice with their targets.
 
-    The slice does not say where its stories start: here, at "Once upon a time" at the start
-    of a line. Paragraphs are one newline apart, as in the training data.
+    The slice does not say where its stories start, so it is read as one text. Paragraphs
+    are one newline apart, as in the training data; its misread quotation marks are left out.
     """
     model = checkpoint.load_llama2c(public("stories260K.bin")).eval()
-    text = public("tinystories-valid-slice.txt").read_text().replace("\n\n", "\n")
-    stories = re.split(r"(?<=\n)(?=Once upon a time)", text[:430_000])
-    stream = torch.tensor(encode(stories))[: 390 * 512 + 1]
+    text = re.sub(r"\n+", "\n", public("tinystories-valid-slice.txt").read_text())
+    text = text.encode("ascii", "ignore").decode()
+    stream = torch.tensor(encode([text[:560_000]]))[: 390 * 512 + 1]
     assert len(stream) == 390 * 512 + 1
     return model, stream[:-1].view(390, 512), stream[1:].view(390, 512)
 
@@ -455,9 +455,9 @@ def test_losses_on_all_of_the_stream(stories260k):
     model, x, y = stories260k
     full = loss(model, x, y)
     near = {b: loss(quantize(copy.deepcopy(model), b), x, y) for b in (8, 4, 3)}
-    # Measured elsewhere on a stream of the same slice, cut into stories in another way:
-    # 1.3926, and in 8, 4 and 3 bits 1.3931, 1.560 and 3.257.
-    assert full == pytest.approx(1.3926, abs=0.003)
-    assert near[8] - full == pytest.approx(1.3931 - 1.3926, abs=0.0005)
-    assert near[4] - full == pytest.approx(1.560 - 1.3926, abs=0.015)
-    assert near[3] - full == pytest.approx(3.257 - 1.3926, abs=0.03)
+    # Measured elsewhere on another cut of the same slice: 1.3926, and in 8, 4 and 3 bits
+    # 1.3931, 1.560 and 3.257.
+    assert full == pytest.approx(1.3926, abs=0.0005)
+    assert near[8] == pytest.approx(1.3931, abs=0.001)
+    assert near[4] == pytest.approx(1.560, abs=0.01)
+    assert near[3] == pytest.approx(3.257, abs=0.01)
