@@ -128,9 +128,10 @@ def help(*_):
 
 
 def gate_lint():
-    """formatting, spelling, stripped notebooks, prose without typed results, derived files in step"""
+    """formatting, types, spelling, stripped notebooks, prose without typed results, derived files in step"""
     yield run(PYTHON, "-m", "ruff", "check", ".", check=False)
     yield run(PYTHON, "-m", "ruff", "format", "--check", ".", check=False)
+    yield run(PYTHON, "-m", "mypy", check=False)
     yield run(
         PYTHON,
         "-m",
@@ -265,9 +266,11 @@ def environment() -> None:
             f"Python 3.11 or newer is needed; this is {sys.version.split()[0]}. Try: python3.11 tasks.py ..."
         )
     stamp = VENV / ".fingerprint"
-    wanted = fingerprint(
-        ROOT / "pyproject.toml", ROOT / "requirements.txt", ROOT / "constraints.txt"
-    )
+    import tomllib  # of pyproject.toml only the dependencies matter, not the settings of tools
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pins = fingerprint(ROOT / "requirements.txt", ROOT / "constraints.txt")
+    wanted = hashlib.sha256(f"{pins} {project}".encode()).hexdigest()
     if stamp.exists() and stamp.read_text() == wanted:
         return
     print(
@@ -311,8 +314,10 @@ def build_book() -> None:
         shutil.rmtree(BUILD)
     BUILD.mkdir(exist_ok=True)
     stamp.write_text(wanted)
+    live = BUILD / "live"  # the numbers of the live figures; the build copies them
+    live.mkdir(exist_ok=True)
     env = quiet_threads() | {
-        "BABYGPT_COURSE_STATIC": "1",
+        "BABYGPT_COURSE_STATIC": str(live),
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
     }
     jupyter_book = BIN / "jupyter-book"

@@ -18,6 +18,7 @@ from babygpt_course.precision import (
     LossScaler,
     autocast_policy,
     decode,
+    policy_for,
     round_to,
 )
 
@@ -319,6 +320,48 @@ def test_policy_of_a_cpu(monkeypatch, has):
     with policy.autocast():
         y = nn.Linear(4, 4)(torch.ones(2, 4))
     assert y.dtype == (torch.bfloat16 if has else torch.float32)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_policy_by_name_on_a_cpu(precision):
+    policy = policy_for(precision, "cpu")
+    assert policy.format == FORMATS[precision]
+    assert (policy.scaler() is not None) == (precision == "fp16")
+    with policy.autocast():
+        y = nn.Linear(4, 4)(torch.ones(2, 4))
+    assert y.dtype == policy.format.dtype
+
+
+def test_auto_is_the_best_policy():
+    assert policy_for("auto", "cpu") == autocast_policy("cpu")
+    assert policy_for("auto", nn.Linear(2, 2)) == autocast_policy("cpu")
+
+
+@pytest.mark.parametrize("wrong", ["fp64", "fp8_e4m3", "", None, 16])
+def test_an_unknown_precision_names_the_choices(wrong):
+    with pytest.raises(ConfigError, match='"fp32", "bf16", "fp16", "auto"'):
+        policy_for(wrong, "cpu")
+
+
+def test_what_a_machine_does_not_have_says_what_to_use(monkeypatch):
+    gpu(monkeypatch, "Tesla T4", (7, 5))
+    assert policy_for("fp16", "cuda").scale and policy_for("auto", "cuda").scale
+    assert not policy_for("fp32", "cuda").scale
+    with pytest.raises(ConfigError, match=r'T4 .* has no bf16.* Use "fp16"'):
+        policy_for("bf16", "cuda")
+    with pytest.raises(ConfigError, match=r'not to be had.* Use "fp32"'):
+        policy_for("fp16", "xla")
+
+
+@pytest.mark.parametrize(
+    "state",
+    [{}, {"factor": math.inf, "good_steps": 0}, {"factor": 1.0, "good_steps": -1}],
+)
+def test_a_damaged_state_of_a_scaler_is_refused(state):
+    scaler = LossScaler()
+    with pytest.raises(ConfigError, match="state of a loss scaler"):
+        scaler.load_state_dict(state)
+    assert scaler.state_dict() == LossScaler().state_dict()
 
 
 def test_policy_elsewhere_is_fp32():

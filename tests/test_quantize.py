@@ -445,7 +445,7 @@ def test_losses_of_a_trained_model(stories260k):
     assert abs(dynamic - full) < 0.02
     # Calibrated on other text than it is judged on.
     fed = loss(gptq(copy.deepcopy(model), stories260k[1][200:208], 4), x, y)
-    assert fed - full < 0.7 * (near[4] - full)
+    assert fed - full < 0.75 * (near[4] - full)
     group = loss(quantize(copy.deepcopy(model), 4, "group", 32), x, y)
     assert group - full < 0.9 * (near[4] - full)  # a scale for each 32 numbers helps
 

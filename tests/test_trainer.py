@@ -16,6 +16,7 @@ from babygpt_course.errors import CheckpointError, ConfigError, CourseError
 from babygpt_course.gpt import GPT, GPTConfig
 from babygpt_course.llama import Llama, LlamaConfig
 from babygpt_course.muon import Muon, orthogonalize
+from babygpt_course.precision import LossScaler, Policy
 from babygpt_course.trainer import TrainConfig, evaluate, train
 
 V = 11
@@ -50,6 +51,28 @@ def losses(history):
 
 def same_weights(a, b):
     return all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters()))
+
+
+class Overflows(GPT):
+    """A GPT whose gradients are infinite at some steps; the count is in its state."""
+
+    def __init__(self, *args, at, by=math.inf, **options):
+        super().__init__(*args, **options)
+        self.at, self.by = at, by
+        self.register_buffer("calls", torch.tensor(0))
+
+    def forward(self, idx, targets=None, **options):
+        logits, loss = super().forward(idx, targets, **options)
+        if self.training:
+            loss = loss * (self.by if int(self.calls) in self.at else 1.0)
+            self.calls += 1
+        return logits, loss
+
+
+def overflows(seed=0, at=(3, 12, 13), dropout=0.0, **options):
+    torch.manual_seed(seed)
+    config = GPTConfig(V, 8, 2, 2, 16, dropout=dropout)
+    return Overflows(config, fused=False, at=at, **options)
 
 
 # --- Muon
@@ -89,6 +112,24 @@ def test_muon_equals_torchs(weight_decay, monkeypatch):
             optimizer.step()
     for a, b in zip(ours, copies):
         torch.testing.assert_close(a, b, atol=1e-10, rtol=0)
+
+
+def test_muon_calls_a_closure_for_the_gradients_and_returns_its_loss():
+    start = torch.eye(3) + torch.arange(3)
+    ours, plain = (torch.nn.Parameter(start.clone()) for _ in range(2))
+    closed, usual = Muon([ours], lr=0.1), Muon([plain], lr=0.1)
+
+    def loss_of(p, optimizer):
+        optimizer.zero_grad()
+        loss = p.pow(2).sum()
+        loss.backward()
+        return loss
+
+    for _ in range(3):
+        expected = loss_of(plain, usual)
+        assert usual.step() is None
+        assert closed.step(lambda: loss_of(ours, closed)) == expected
+        assert torch.equal(ours, plain) and not torch.equal(ours, start)
 
 
 def test_muon_takes_the_hidden_matrices_and_nothing_else():
@@ -207,6 +248,8 @@ def test_dropout_depends_on_the_seed_alone_and_leaves_the_users_generator():
         {"patience": 0},
         {"betas": (0.9, 1.0)},
         {"muon_lr": -1},
+        {"precision": "fp8"},
+        {"precision": None},
     ],
 )
 def test_bad_settings_are_named(setting):
@@ -228,6 +271,110 @@ def test_a_loss_that_is_not_finite_leaves_weights_and_files_alone(tmp_path):
         train(model, DATA, tiny(), folder=tmp_path)
     assert model.logits.isfinite().all()
     assert resume.load_about(tmp_path / resume.LAST)["history"][-1]["step"] == 5
+
+
+# --- precision
+
+PATTERN = torch.arange(1200) * torch.arange(1200) // 7 % V
+
+
+@pytest.mark.parametrize("make", [tiny_gpt, tiny_llama])
+def test_half_precision_reaches_the_loss_of_fp32(make):
+    final, spoilt = {}, {}
+    for precision in ("fp32", "bf16", "fp16"):
+        config = tiny(150, lr=3e-3, batch_size=16, eval_every=150, precision=precision)
+        model = make()
+        history = train(model, (PATTERN[:1000], PATTERN[1000:]), config)
+        final[precision] = history.last["val_loss"]
+        spoilt[precision] = history.last["train_loss"]
+        assert all(p.dtype == torch.float32 for p in model.parameters())
+    assert final["fp32"] < 0.8 * math.log(V)
+    assert final["bf16"] == pytest.approx(final["fp32"], rel=0.01)
+    assert final["fp16"] == pytest.approx(final["fp32"], rel=0.01)
+    assert len(set(spoilt.values())) == 3, "the formats are not used"
+
+
+def test_fp32_touches_nothing_and_auto_is_the_best_here(monkeypatch):
+    def no_autocast(*args, **options):
+        raise AssertionError("fp32 autocasts")
+
+    for check in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, check, lambda: False, raising=False)
+    plain, auto = tiny_gpt(), tiny_gpt()
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "autocast", no_autocast)
+        train(plain, DATA, tiny())
+        train(auto, DATA, tiny(precision="auto"))
+    assert same_weights(plain, auto)
+    monkeypatch.setattr(
+        torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False
+    )
+    auto, half = tiny_gpt(), tiny_gpt()
+    train(auto, DATA, tiny(precision="auto"))
+    train(half, DATA, tiny(precision="bf16"))
+    assert same_weights(auto, half) and not same_weights(auto, plain)
+
+
+@pytest.mark.parametrize("by", [math.inf, math.nan])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_an_overflow_skips_the_step_and_halves_the_scale(optimizer, by, monkeypatch):
+    seen = []
+    step = LossScaler.step
+
+    def spy(self, *optimizers):
+        weights = [p.detach().clone() for p in model.parameters()]
+        states = [len(o.state) for o in optimizers]
+        factor = self.factor
+        done = step(self, *optimizers)
+        after = list(model.parameters())
+        moved = [not torch.equal(a, b) for a, b in zip(weights, after)]
+        grown = [len(o.state) for o in optimizers] != states
+        seen.append((done, any(moved), self.factor / factor, grown))
+        return done
+
+    monkeypatch.setattr(LossScaler, "step", spy)
+    model = overflows(at=(0, 3, 12), by=by)
+    config = tiny(precision="fp16", optimizer=optimizer, clip=1.0, warmup=2)
+    history = train(model, DATA, config)
+    for i, each in enumerate(seen):
+        skipped = i in (0, 3, 12)
+        assert each[:3] == (not skipped, not skipped, 0.5 if skipped else 1.0)
+        assert not (skipped and each[3])
+    assert len(seen) == 20 and history.last["step"] == 20
+    assert all(math.isfinite(row["train_loss"]) for row in history.rows)
+
+
+def test_clipping_works_on_unscaled_gradients_of_all_parts(monkeypatch):
+    lengths = []
+    step = torch.optim.AdamW.step
+
+    def spy(self, *args):
+        gradients = [p.grad for g in self.param_groups for p in g["params"]]
+        lengths.append(float(torch.cat([g.flatten() for g in gradients]).norm()))
+        return step(self, *args)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", spy)
+    seen = {}
+    for settings in [("fp32", None, 1), ("fp16", None, 1), ("fp16", None, 4)]:
+        precision, clip, parts = settings
+        lengths.clear()
+        config = tiny(5, precision=precision, clip=clip, accumulate=parts)
+        train(tiny_gpt(), DATA, config)
+        seen[settings] = list(lengths)
+    plain, *halves = seen.values()
+    for half in halves:
+        assert half == pytest.approx(plain, rel=0.02)
+    lengths.clear()
+    train(tiny_gpt(), DATA, tiny(5, precision="fp16", clip=0.05, accumulate=4))
+    assert lengths == pytest.approx([0.05] * 5, rel=1e-3)
+
+
+def test_a_loss_that_is_always_nan_is_reported_in_fp16_too():
+    model = overflows(at=range(10_000), by=math.nan)
+    before = [p.detach().clone() for p in model.parameters()]
+    with pytest.raises(ConfigError, match="however small"):
+        train(model, DATA, tiny(300, precision="fp16", eval_every=300))
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters()))
 
 
 # --- early stopping, best and last
@@ -288,6 +435,50 @@ def test_a_resumed_run_has_the_same_bits(make, optimizer, tmp_path):
     seconds = [row["seconds"] for row in history.rows]
     assert seconds == sorted(seconds) and len(set(seconds)) == len(seconds)
     assert same_weights(whole, resumed)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("stop", [5, 10, 15])
+def test_a_resumed_fp16_run_has_the_same_bits(optimizer, stop, tmp_path, monkeypatch):
+    """With overflows before and after the interruption, and a scale that grows again."""
+    monkeypatch.setattr(
+        Policy,
+        "scaler",
+        lambda self: LossScaler(growth_interval=4) if self.scale else None,
+    )
+    about = dict(precision="fp16", lr=0.01, warmup=4, clip=1.0, accumulate=2)
+    config = tiny(30, optimizer=optimizer, **about)
+    at = (3, 12, 13, 40, 57)  # two calls are one step
+    whole = overflows(at=at, dropout=0.2)
+    expected = losses(train(whole, DATA, config, folder=tmp_path / "whole"))
+    with pytest.raises(Stop):
+        train(
+            overflows(0, at, 0.2), DATA, config, stop_at(stop), folder=tmp_path / "run"
+        )
+    resumed = overflows(9, at, 0.2)
+    assert losses(train(resumed, DATA, config, folder=tmp_path / "run")) == expected
+    assert same_weights(whole, resumed)
+    states = [
+        resume.load_about(tmp_path / name / resume.LAST)["scaler"]
+        for name in ("whole", "run")
+    ]
+    assert states[0] == states[1] and states[0]["factor"] != 2.0**16
+
+
+@pytest.mark.parametrize("state", [None, {}, {"factor": -1.0, "good_steps": 0}])
+def test_a_damaged_scaler_is_refused_with_a_clear_error(state, tmp_path, monkeypatch):
+    config = tiny(precision="fp16")
+    with monkeypatch.context() as patch:
+        patch.setattr(LossScaler, "state_dict", lambda self: state)
+        train(tiny_gpt(), DATA, config, folder=tmp_path)
+    with pytest.raises(CheckpointError, match="loss scaler"):
+        train(tiny_gpt(), DATA, config, folder=tmp_path)
+
+
+def test_another_precision_in_the_folder_is_refused(tmp_path):
+    train(tiny_gpt(), DATA, tiny(), folder=tmp_path)
+    with pytest.raises(ConfigError, match=r"precision = fp32; .* precision = fp16"):
+        train(tiny_gpt(), DATA, tiny(precision="fp16"), folder=tmp_path)
 
 
 def test_a_finished_run_is_read_not_trained(tmp_path):

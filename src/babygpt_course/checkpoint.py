@@ -79,11 +79,6 @@ MODELS: dict[str, tuple[type[Config], type[Model]]] = {
 HEADER = struct.Struct("<7i")
 KEY = "babygpt_course"  # of the config in the metadata of a safetensors file
 
-# lora still knows these by the names that they had here.
-_open_safetensors, _read_tensors = files.open_safetensors, files.read_tensors
-_read_start, _replacing = files.read_start, files.replacing
-_write_safetensors = files.write_safetensors
-
 # --- public checkpoints by name -------------------------------------------------------
 
 

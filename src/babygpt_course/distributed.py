@@ -24,7 +24,7 @@ from babygpt_course.errors import ConfigError
 def team() -> Iterator[int]:
     """Join the processes that torchrun started; gives the rank, 0 without torchrun.
 
-    NCCL connects GPUs, gloo CPUs.
+    NCCL connects GPUs, gloo CPUs. Li et al. 2020, PyTorch Distributed.
     """
     if not _started() or _joined():
         yield rank()
@@ -72,10 +72,11 @@ def wrap(model: nn.Module) -> nn.Module:
     return nn.parallel.DistributedDataParallel(model) if size() > 1 else model
 
 
-def no_sync(model: nn.Module) -> AbstractContextManager:
+def no_sync(model: nn.Module) -> AbstractContextManager[None]:
     """Inside, a wrapped model adds up its own gradients and does not average yet."""
-    wrapped = isinstance(model, nn.parallel.DistributedDataParallel)
-    return model.no_sync() if wrapped else nullcontext()
+    if isinstance(model, nn.parallel.DistributedDataParallel):
+        return model.no_sync()
+    return nullcontext()
 
 
 def rows(x: Tensor) -> Tensor:

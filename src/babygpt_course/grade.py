@@ -10,6 +10,8 @@ your network, and somebody determined can forge a result. This stops mistakes su
 endless loops, not attackers. Grade strangers on a machine that has nothing to lose.
 """
 
+from __future__ import annotations
+
 import ast
 import csv
 import html
@@ -22,12 +24,18 @@ import site
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from babygpt_course.errors import ConfigError
+
+if TYPE_CHECKING:
+    from babygpt_course.exercises.exercise import Exercise
+    from babygpt_course.exercises.result import Result
 
 NOTEBOOK_SECONDS = 300.0
 CELL_SECONDS = 60.0
@@ -40,10 +48,11 @@ class Graded:
     """One student: results by exercise id, and a note for each notebook with trouble."""
 
     student: str
-    results: dict = field(default_factory=dict)
+    results: dict[str, Result] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def points(self, exercises: list) -> int:
+    def points(self, exercises: list[Exercise]) -> int:
+        """What these exercises brought."""
         return sum(self.results[e.id].points for e in exercises)
 
 
@@ -61,6 +70,7 @@ def grade_folder(
 
     Raises:
         ConfigError: there is no such folder, or no notebook in it.
+        OSError: `out` cannot be made.
     """
     from babygpt_course.exercises import exercises
     from babygpt_course.exercises.faults import Fault
@@ -68,10 +78,11 @@ def grade_folder(
 
     submissions, out = Path(submissions), Path(out)
     found = notebooks(submissions)
+    out.mkdir(parents=True, exist_ok=True)  # fails now, not after an hour of grading
     chapters = {path.name[:2] for _, path in found}
     graded: dict[str, Graded] = {}
 
-    def one(path: Path) -> tuple[dict, str]:
+    def one(path: Path) -> tuple[dict[str, Result], str]:
         return grade_notebook(path, notebook_seconds, cell_seconds)
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -99,7 +110,11 @@ def grade_folder(
 
 
 def notebooks(folder: Path) -> list[tuple[str, Path]]:
-    """(student, notebook) each: the student is the first folder, or the file's name."""
+    """(student, notebook) each: the student is the first folder, or the file's name.
+
+    Raises:
+        ConfigError: there is no such folder, or no notebook in it.
+    """
     if not folder.is_dir():
         raise ConfigError(
             f"There is no folder {folder}. Give the folder with the submitted notebooks."
@@ -118,7 +133,7 @@ def notebooks(folder: Path) -> list[tuple[str, Path]]:
 
 def grade_notebook(
     path: Path, notebook_seconds: float, cell_seconds: float
-) -> tuple[dict, str]:
+) -> tuple[dict[str, Result], str]:
     """Run a notebook in a child process: results by id, and a note if there was trouble."""
     try:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
@@ -156,7 +171,7 @@ def grade_notebook(
         return read_results(done.read_text(encoding="utf-8", errors="replace"), ended)
 
 
-def end(child: subprocess.Popen) -> None:
+def end(child: subprocess.Popen[bytes]) -> None:
     """End the child and whatever it started."""
     try:
         os.killpg(child.pid, signal.SIGKILL)
@@ -165,7 +180,7 @@ def end(child: subprocess.Popen) -> None:
     child.wait()
 
 
-def read_results(lines: str, ended: str) -> tuple[dict, str]:
+def read_results(lines: str, ended: str) -> tuple[dict[str, Result], str]:
     """The child's lines: results by id, and a note.
 
     The child ran somebody's code: only known ids, known outcomes and plain text are taken.
@@ -173,7 +188,9 @@ def read_results(lines: str, ended: str) -> tuple[dict, str]:
     from babygpt_course.exercises import exercises
     from babygpt_course.exercises.result import Outcome, Result
 
-    known, results, troubles = {e.id: e for e in exercises()}, {}, []
+    known = {e.id: e for e in exercises()}
+    results: dict[str, Result] = {}
+    troubles: list[str] = []
     for line in lines.splitlines():
         try:
             row = json.loads(line)
@@ -200,7 +217,8 @@ def read_results(lines: str, ended: str) -> tuple[dict, str]:
     return results, "; ".join(filter(None, [ended, *troubles[:1]])) + more
 
 
-def write_gradebook(out: Path, rows: list[Graded], columns: list) -> None:
+def write_gradebook(out: Path, rows: list[Graded], columns: list[Exercise]) -> None:
+    """Write grades.csv, and a page of feedback for each student."""
     (out / "feedback").mkdir(parents=True, exist_ok=True)
     with (out / "grades.csv").open("w", newline="", encoding="utf-8") as file:
         write = csv.writer(file).writerow
@@ -255,7 +273,7 @@ section {{ margin: 1rem 0 }}
 """
 
 
-def feedback(row: Graded, columns: list) -> str:
+def feedback(row: Graded, columns: list[Exercise]) -> str:
     """A page that needs nothing else: points, trouble with files, every result."""
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in row.notes)
     return PAGE.format(
@@ -288,7 +306,7 @@ def without_magics(cell: str) -> str:
     return re.sub(r"^([ \t]*)[%!].*$", r"\1pass", cell, flags=re.M)
 
 
-def fresh_graders():
+def fresh_graders() -> ModuleType:
     """The graders as on disk, whatever happened to the ones that were loaded."""
     for name in [m for m in sys.modules if m.split(".")[0] == "babygpt_course"]:
         del sys.modules[name]
@@ -321,7 +339,7 @@ def run_notebook(cells: list[str], cell_seconds: float, done: Path) -> None:
 
     out = done.open("a", buffering=1, encoding="utf-8")
 
-    def attempt(what: str, seconds: float, action) -> None:
+    def attempt(what: str, seconds: float, action: Callable[[], object]) -> None:
         try:
             with time_limit(seconds):
                 action()
@@ -333,7 +351,7 @@ def run_notebook(cells: list[str], cell_seconds: float, done: Path) -> None:
                 said = f"out of memory, more than {MEMORY // 2**20} MiB"
             tell({"trouble": f"{what}: {type(error).__name__}: {said}"})
 
-    def tell(row: dict) -> None:
+    def tell(row: dict[str, Any]) -> None:
         out.write(json.dumps(row, default=str) + "\n")
 
     def grade(id: str, expression: ast.expr, file: str) -> None:

@@ -43,16 +43,22 @@ def shape_of(model: Costed) -> Shape:
     Raises:
         ConfigError: it is neither a GPT nor a Llama.
     """
-    c = getattr(model, "config", model)
+    c = _config(model)
     if isinstance(c, GPTConfig):
         C = c.n_embd
         return Shape(
             False, c.vocab_size, c.n_layer, c.n_head, C, C, 4 * C, c.block_size
         )
-    if isinstance(c, LlamaConfig):
-        KV = c.n_kv_heads * c.head_dim
-        sizes = (c.vocab_size, c.n_layers, c.n_heads, c.dim, KV, c.hidden_dim)
-        return Shape(True, *sizes, c.max_seq_len)
+    assert c.n_kv_heads is not None and c.hidden_dim is not None  # never, once made
+    KV = c.n_kv_heads * c.head_dim
+    sizes = (c.vocab_size, c.n_layers, c.n_heads, c.dim, KV, c.hidden_dim)
+    return Shape(True, *sizes, c.max_seq_len)
+
+
+def _config(model: Costed) -> GPTConfig | LlamaConfig:
+    c = getattr(model, "config", model)
+    if isinstance(c, (GPTConfig, LlamaConfig)):
+        return c
     raise ConfigError(
         "The ledger knows GPT and Llama, as models or configs; got a "
         f"{type(c).__name__}."
@@ -64,12 +70,13 @@ def shape_of(model: Costed) -> Shape:
 
 def parameters(model: Costed) -> dict[str, int]:
     """The number of parameters of each part; a tied head has none of its own."""
-    s, c = shape_of(model), getattr(model, "config", model)
+    s = shape_of(model)
+    c = _config(model)
     count = dict.fromkeys(PARTS, 0)
     count["embedding"] = s.V * s.C
     count["attention"] = s.L * s.C * (2 * s.C + 2 * s.KV)
     count["head"] = 0 if c.tie else s.V * s.C
-    if s.llama:
+    if isinstance(c, LlamaConfig):
         count["mlp"] = s.L * 3 * s.C * s.hidden
         count["norm"] = (2 * s.L + 1) * s.C  # a scale
         return count
@@ -112,6 +119,7 @@ class Flops(NamedTuple):
 
     @property
     def total(self) -> int:
+        """Forward and backward."""
         return self.forward + self.backward
 
 
@@ -155,6 +163,9 @@ def chinchilla_flops(model: Costed, T: int) -> dict[str, int]:
     2022, appendix F: the embedding as a product with one-hot vectors, and three
     operations for each entry of the softmax. It is for a GPT, with an MLP of two
     matrices.
+
+    Raises:
+        ConfigError: a Llama.
     """
     s = shape_of(model)
     if s.llama:
@@ -274,9 +285,9 @@ def table(model: Costed, B: int = 1, T: int | None = None, *, fused: bool) -> Ta
         {part: f.backward for part, f in flops(model, B, T).items()},
         activation_bytes(model, B, T, fused=fused),
     )
-    rows = [[part, *(column[part] for column in columns)] for part in PARTS]
-    rows.append(["all", *(sum(column.values()) for column in columns)])
+    rows = {part: [column[part] for column in columns] for part in PARTS}
+    rows["all"] = [sum(column.values()) for column in columns]
     return Table(
         ["part", "parameters", "FLOPs forward", "FLOPs backward", "bytes kept"],
-        [[name, *(f"{x:,}" for x in xs)] for name, *xs in rows if any(xs)],
+        [[name, *(f"{x:,}" for x in xs)] for name, xs in rows.items() if any(xs)],
     )

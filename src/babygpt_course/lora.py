@@ -9,25 +9,26 @@ import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from babygpt_course import checkpoint
+from babygpt_course import files
 from babygpt_course.attention import check_sizes
 from babygpt_course.errors import CheckpointError, ConfigError
 from babygpt_course.quantize import QuantizedLinear, is_tied, replace_layer
 
 Model = TypeVar("Model", bound=nn.Module)
+Layer = nn.Linear | QuantizedLinear
 PREFIX = "base_model.model."  # of every tensor in peft's files
 
 
 class LoRALinear(nn.Module):
     """A frozen linear layer plus (alpha / rank) B A, of which only A and B are trained."""
 
-    def __init__(self, base: nn.Linear | QuantizedLinear, rank: int, alpha: float):
+    def __init__(self, base: Layer, rank: int, alpha: float):
         super().__init__()
         self.base = base
         self.alpha = alpha
@@ -38,6 +39,7 @@ class LoRALinear(nn.Module):
 
     @property
     def rank(self) -> int:
+        """How many rows A has and columns B."""
         return self.A.shape[0]
 
     @property
@@ -53,7 +55,8 @@ class LoRALinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x (..., in) -> (..., out); B A is never formed."""
         low = F.linear(x, self.A)  # (..., in) -> (..., rank)
-        return self.base(x) + self.scale * F.linear(low, self.B)  # -> (..., out)
+        y: Tensor = self.base(x)  # (..., out)
+        return y + self.scale * F.linear(low, self.B)  # -> (..., out)
 
 
 # --- on and off ------------------------------------------------------------------------
@@ -94,7 +97,7 @@ def merge(model: Model) -> Model:
         plain = nn.Linear(W.shape[1], W.shape[0], bias=False, device="meta")
         with torch.no_grad():
             plain.weight = nn.Parameter(W + layer.delta, requires_grad=False)
-        plain.bias = layer.base.bias
+        plain.register_parameter("bias", layer.base.bias)
         # Kept out of nn.Module's sight, so that it is in no state_dict: the layer as it
         # was. W + delta - delta would differ from W in the last bits.
         plain.__dict__["unmerged"] = layer
@@ -146,7 +149,7 @@ def _check_plain(model: nn.Module) -> None:
             )
 
 
-def _targets(model: nn.Module, targets: str | Iterable[str]) -> dict[str, nn.Module]:
+def _targets(model: nn.Module, targets: str | Iterable[str]) -> dict[str, Layer]:
     """The linear layers that the targets name, after checking that each can be adapted."""
     targets = [targets] if isinstance(targets, str) else list(targets)
     modules = dict(model.named_modules())
@@ -194,7 +197,7 @@ def save_adapter(model: nn.Module, path: str | Path) -> None:
             f"One file holds one (rank, alpha); here are {sorted(kinds)}."
         )
     ((rank, alpha),) = kinds
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for name, layer in layers.items():
         tensors[f"{PREFIX}{name}.lora_A.weight"] = layer.A
         tensors[f"{PREFIX}{name}.lora_B.weight"] = layer.B
@@ -209,10 +212,10 @@ def save_adapter(model: nn.Module, path: str | Path) -> None:
         "inference_mode": True,
         "task_type": None,
     }
-    checkpoint._write_safetensors(
+    files.write_safetensors(
         tensors, path / "adapter_model.safetensors", {"format": "pt"}
     )
-    with checkpoint._replacing(path / "adapter_config.json") as part:
+    with files.replacing(path / "adapter_config.json") as part:
         part.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
 
@@ -228,16 +231,16 @@ def load_adapter(model: Model, path: str | Path) -> Model:
     folder = Path(path)
     file = folder / "adapter_config.json"
     try:
-        about = json.loads(checkpoint._read_start(file, 2**20).decode("utf-8"))
+        about = json.loads(files.read_start(file, 2**20).decode("utf-8"))
         rank, alpha, targets = _read_config(about)
-    except checkpoint.UNUSABLE as error:
+    except files.UNUSABLE as error:
         raise CheckpointError(
             f"{file} is not the config of a LoRA adapter that this course can apply: "
             f"{error!r}."
         ) from None
     file = folder / "adapter_model.safetensors"
-    with checkpoint._open_safetensors(file) as f:
-        tensors = checkpoint._read_tensors(f, file, 0)
+    with files.open_safetensors(file) as f:
+        tensors = files.read_tensors(f, file, 0)
     names = [k.removeprefix(PREFIX).removesuffix(".lora_A.weight") for k in tensors]
     names = [n for n in names if f"{PREFIX}{n}.lora_A.weight" in tensors]
     layers = _fitting(model, names, targets, file)
@@ -255,14 +258,14 @@ def load_adapter(model: Model, path: str | Path) -> Model:
                 "adapter of another model?"
             )
     apply_lora(model, rank, alpha, list(layers))
-    for name, layer in adapters(model).items():
+    for name, adapter in adapters(model).items():
         with torch.no_grad():
-            layer.A.copy_(tensors[f"{PREFIX}{name}.lora_A.weight"])
-            layer.B.copy_(tensors[f"{PREFIX}{name}.lora_B.weight"])
+            adapter.A.copy_(tensors[f"{PREFIX}{name}.lora_A.weight"])
+            adapter.B.copy_(tensors[f"{PREFIX}{name}.lora_B.weight"])
     return model
 
 
-def _read_config(about: dict) -> tuple[int, float, list[str]]:
+def _read_config(about: dict[str, Any]) -> tuple[int, float, list[str]]:
     """Rank, alpha and targets; a ConfigError for a variant that computes other numbers."""
     plain = {
         "peft_type": "LORA",
@@ -288,7 +291,7 @@ def _read_config(about: dict) -> tuple[int, float, list[str]]:
 
 def _fitting(
     model: nn.Module, names: list[str], targets: list[str], file: Path
-) -> dict[str, nn.Module]:
+) -> dict[str, Layer]:
     """The layers of the model with these names, which must be all that the targets mean."""
     modules = dict(model.named_modules())
     linear = (nn.Linear, QuantizedLinear)
@@ -332,7 +335,9 @@ def low_rank(
     if targets is None:
         modules = model.named_modules()
         found = {n: m for n, m in modules if n and isinstance(m, nn.Linear)}
-        layers = {n: m for n, m in found.items() if not is_tied(model, m)}
+        layers: dict[str, Layer] = {
+            n: m for n, m in found.items() if not is_tied(model, m)
+        }
     else:
         layers = _targets(model, targets)
     for name, layer in layers.items():
@@ -346,6 +351,6 @@ def low_rank(
         up = nn.Linear(rank, n_out, bias=False, device="meta")
         down.weight = nn.Parameter(root[:, None] * Vh[:rank])  # (rank, in)
         up.weight = nn.Parameter(U[:, :rank] * root)  # (out, rank)
-        up.bias = layer.bias
+        up.register_parameter("bias", layer.bias)
         replace_layer(model, name, nn.Sequential(down, up))
     return model

@@ -2,6 +2,8 @@
 
 import inspect
 import platform
+from collections.abc import Callable
+from typing import Any
 
 
 def setup(chapter: str, seed: int = 1337) -> None:
@@ -36,7 +38,7 @@ class Source:
         return self.code
 
 
-def show_source(*things) -> Source:
+def show_source(*things: Callable[..., Any]) -> Source:
     """The package's own source of functions or classes: what you read is what runs."""
     return Source(
         "\n".join(inspect.cleandoc("\n" + inspect.getsource(t)) + "\n" for t in things)

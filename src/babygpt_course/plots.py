@@ -4,10 +4,21 @@ A picture is an SVG whose text takes the color of the page around it, so the sam
 light and on a dark page. Colors mean the same everywhere: the palette below is that of the live figures.
 """
 
+from __future__ import annotations
+
 import html
 import io
 import math
 import re
+from typing import TYPE_CHECKING, Any
+
+from babygpt_course.results import Row
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+    from torch import Tensor
 
 # Chosen to differ for color-blind readers and to keep a contrast of at least 3:1 on white and on near-black.
 BLUE, ORANGE, GREEN, GRAY = "#1F6FD1", "#C84E00", "#0B8A6A", "#7A828C"
@@ -21,7 +32,7 @@ class Picture:
     The sentence is what a screen reader says and what a text-only viewer prints.
     """
 
-    def __init__(self, figure, alt: str):
+    def __init__(self, figure: Figure, alt: str):
         import matplotlib.pyplot as plt
 
         buffer = io.StringIO()
@@ -56,11 +67,11 @@ def _for_any_page(svg: str, alt: str) -> str:
     return re.sub(r'<svg([^>]*?) width="[\d.]+pt"', rf"<svg {style}\1", svg, count=1)
 
 
-def axes(width: float = 5.4, height: float = 3.2, **kwargs):
+def axes(width: float = 5.4, height: float = 3.2, **kwargs: Any) -> tuple[Figure, Any]:
     """A figure and axes (or a grid of them, as `plt.subplots`) in the course's style. Inches."""
     import matplotlib
 
-    style = {
+    style: dict[Any, Any] = {  # matplotlib's type lists every name it knows
         "figure.figsize": (width, height),
         "font.size": 11,
         "axes.edgecolor": _INK,
@@ -90,17 +101,24 @@ def visible(char: str) -> str:
     return {" ": "space", "\n": "newline", "\t": "tab"}.get(char, char)
 
 
-def heatmap(table, labels: str, *, title: str, alt: str, log: bool = False) -> Picture:
+def heatmap(
+    table: Tensor | NDArray[np.floating],
+    labels: str,
+    *,
+    title: str,
+    alt: str,
+    log: bool = False,
+) -> Picture:
     """A (V, V) table: row = previous character, column = next character.
 
     With `log`, shades show log10(1 + value), so that rare pairs can be seen beside common ones.
     """
-    values = (
-        table.detach().double().cpu().numpy() if hasattr(table, "detach") else table
-    )
     import numpy as np
+    from torch import Tensor
 
-    shown = np.log10(1 + values) if log else values
+    if isinstance(table, Tensor):
+        table = table.detach().double().cpu().numpy()
+    shown = np.log10(1 + table) if log else table
     _figure, ax = axes(6.8, 6.2)
     image = ax.imshow(shown, cmap=PROBABILITY, interpolation="nearest")
     names = [{" ": "␣", "\n": "↵"}.get(c, c) for c in labels]
@@ -118,7 +136,10 @@ def heatmap(table, labels: str, *, title: str, alt: str, log: bool = False) -> P
 
 
 def bars(values: dict[str, float], *, title: str, alt: str, xlabel: str) -> Picture:
-    """Horizontal bars, one a name, each with its value written beside it."""
+    """Horizontal bars, one a name, each with its value written beside it.
+
+    `xlabel` names the unit.
+    """
     _figure, ax = axes(5.4, 0.5 + 0.32 * len(values))
     names = [visible(name) for name in values]
     ax.barh(names, list(values.values()), color=BLUE, height=0.7)
@@ -138,7 +159,7 @@ def bars(values: dict[str, float], *, title: str, alt: str, xlabel: str) -> Pict
 
 
 def loss_curve(
-    rows: list[dict], *, lines: dict[str, float], title: str | None = None
+    rows: list[dict[str, float]], *, lines: dict[str, float], title: str | None = None
 ) -> Picture:
     """Training and validation loss (nats per token) against steps, with named horizontal levels."""
     figure, ax = axes()
@@ -178,14 +199,14 @@ def loss_curve(
 
 
 def running_chart(
-    rows: list[dict],
+    rows: list[Row],
     *,
     floor: float,
     title: str = "Every model so far, against the floor",
 ) -> Picture:
     """The chart that runs through the book: bits per character of each model, and the exact floor.
 
-    `rows` are `results.Row`s; `floor` is in bits per character.
+    `floor` is in bits per character, like the rows.
     """
     _figure, ax = axes(5.4, 0.9 + 0.42 * (len(rows) + 1))
     names = [row.model for row in rows] + ["floor (exact)"]

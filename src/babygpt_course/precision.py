@@ -4,6 +4,7 @@ Micikevicius et al. 2018 for mixed precision; Micikevicius et al. 2022 for fp8.
 """
 
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -33,11 +34,13 @@ class Format:
 
     @property
     def bits(self) -> int:
+        """Of one number, the sign among them."""
         return 1 + self.exponent_bits + self.mantissa_bits
 
     @property
     def bias(self) -> int:
-        return 2 ** (self.exponent_bits - 1) - 1
+        """What is taken from the exponent's bits, so that powers below 0 have codes."""
+        return (1 << (self.exponent_bits - 1)) - 1
 
     @property
     def eps(self) -> float:
@@ -46,6 +49,7 @@ class Format:
 
     @property
     def smallest_normal(self) -> float:
+        """The smallest number whose mantissa has all its bits."""
         return 2.0 ** (1 - self.bias)
 
     @property
@@ -56,7 +60,7 @@ class Format:
     @property
     def largest(self) -> float:
         """The largest finite number."""
-        exponent = 2**self.exponent_bits - (2 if self.infinite else 1) - self.bias
+        exponent = (1 << self.exponent_bits) - (2 if self.infinite else 1) - self.bias
         return (2 - self.eps * (1 if self.infinite else 2)) * 2.0**exponent
 
 
@@ -122,6 +126,8 @@ class LossScaler:
         scaler.unscale(optimizer)  # only if gradients are clipped or looked at
         stepped = scaler.step(optimizer)
 
+    Several optimizers of one model go together: scaler.step(muon, adamw).
+
     Raises:
         ConfigError: a number out of range.
     """
@@ -153,7 +159,7 @@ class LossScaler:
         """The loss to call backward on."""
         return loss * self.factor
 
-    def unscale(self, optimizer: torch.optim.Optimizer) -> bool:
+    def unscale(self, *optimizers: torch.optim.Optimizer) -> bool:
         """Divide the gradients by the factor, in place; whether all of them are finite.
 
         Raises:
@@ -162,24 +168,25 @@ class LossScaler:
         if self._finite is not None:
             raise ConfigError("The gradients of this step are unscaled already.")
         finite = True
-        for gradient in _gradients(optimizer):
+        for gradient in _gradients(*optimizers):
             gradient.mul_(1 / self.factor)
             finite = finite and bool(gradient.isfinite().all())
         self._finite = finite
         return finite
 
-    def step(self, optimizer: torch.optim.Optimizer) -> bool:
-        """Let the optimizer step if all gradients are finite, and adapt the factor.
+    def step(self, *optimizers: torch.optim.Optimizer) -> bool:
+        """Let the optimizers step if all gradients are finite, and adapt the factor.
 
-        On False neither weights nor the optimizer's state were touched.
+        On False neither weights nor the state of an optimizer were touched.
 
         Raises:
             ConfigError: overflow at a factor of almost 0: NaN has another cause then.
         """
-        finite = self.unscale(optimizer) if self._finite is None else self._finite
+        finite = self.unscale(*optimizers) if self._finite is None else self._finite
         self._finite = None
         if finite:
-            optimizer.step()
+            for optimizer in optimizers:
+                optimizer.step()
             self.good_steps += 1
             if self.good_steps == self.growth_interval:
                 # A factor of infinity would turn a gradient of 0 into NaN.
@@ -201,17 +208,33 @@ class LossScaler:
         return {"factor": self.factor, "good_steps": self.good_steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.factor, self.good_steps = state["factor"], state["good_steps"]
+        """Go on from what `state_dict` gave.
+
+        Raises:
+            ConfigError: it is not a state of a scaler.
+        """
+        factor, good_steps = state.get("factor"), state.get("good_steps")
+        if not (
+            isinstance(factor, float)
+            and 0 < factor < math.inf
+            and isinstance(good_steps, int)
+            and 0 <= good_steps < self.growth_interval
+        ):
+            raise ConfigError(f"This is not the state of a loss scaler: {state!r}.")
+        self.factor, self.good_steps = factor, good_steps
 
 
-def _gradients(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            if parameter.grad is not None:
-                yield parameter.grad
+def _gradients(*optimizers: torch.optim.Optimizer) -> Iterator[Tensor]:
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    yield parameter.grad
 
 
 # --- by device -------------------------------------------------------------------------
+
+PRECISIONS = ("fp32", "bf16", "fp16", "auto")
 
 
 @dataclass(frozen=True)
@@ -223,7 +246,7 @@ class Policy:
     scale: bool  # whether the loss must be scaled
     reason: str
 
-    def autocast(self) -> AbstractContextManager:
+    def autocast(self) -> AbstractContextManager[object]:
         """A context for the forward pass. Weights stay in fp32; backward goes outside."""
         if self.format == FP32:
             return nullcontext()
@@ -232,6 +255,53 @@ class Policy:
     def scaler(self) -> LossScaler | None:
         """A new loss scaler, or None where none is needed."""
         return LossScaler() if self.scale else None
+
+
+def policy_for(precision: str, device: torch.device | str | nn.Module) -> Policy:
+    """The policy that was asked for by name, one of PRECISIONS, on a device.
+
+    "auto" is `autocast_policy`. fp16 always comes with a loss scaler. A CPU without the
+    instructions emulates both 16-bit formats: the same numbers, slower than fp32.
+
+    Raises:
+        ConfigError: another name, or a format that the device does not have.
+    """
+    check_precision(precision)
+    best = autocast_policy(device)
+    if precision in ("auto", best.format.name):
+        return best
+    format = FORMATS[precision]
+    if format == FP32:
+        return Policy(best.device_type, FP32, False, "fp32, as asked for.")
+    # bf16 on a GPU whose best is fp16 would be emulated, slower than fp32.
+    lacks = best.device_type == "cuda" and best.format == FP16
+    if lacks or not _autocasts(best.device_type, format):
+        raise ConfigError(
+            f'precision = "{precision}" is not to be had on this machine. {best.reason} '
+            f'Use "{best.format.name}", or "auto" for the best that is there.'
+        )
+    return Policy(
+        best.device_type, format, format == FP16, f"{precision}, as asked for."
+    )
+
+
+def check_precision(precision: str) -> None:
+    """Raise a ConfigError for a name that is not one of PRECISIONS."""
+    if precision not in PRECISIONS:
+        choices = ", ".join(f'"{name}"' for name in PRECISIONS)
+        raise ConfigError(f"precision must be one of {choices}; got {precision!r}.")
+
+
+def _autocasts(device_type: str, format: Format) -> bool:
+    """Whether a product on this device comes out in the format, by trying."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with torch.autocast(device_type, dtype=format.dtype):
+                x = torch.ones(2, 2, device=device_type)
+                return (x @ x).dtype == format.dtype
+    except (RuntimeError, AssertionError):  # torch has no such device, or no kernel
+        return False
 
 
 def autocast_policy(device: torch.device | str | nn.Module | None = None) -> Policy:

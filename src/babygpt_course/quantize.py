@@ -26,9 +26,10 @@ def pack(codes: Tensor, bits: int) -> Tensor:
 
     Eight codes of b bits fill b bytes, the first code in the lowest bits.
     """
-    codes = F.pad(codes.long(), (0, -codes.shape[1] % 8)).unflatten(1, (-1, 8))
+    codes = F.pad(codes.long(), (0, -codes.shape[1] % 8))
+    codes = torch.unflatten(codes, 1, (-1, 8))
     shift = bits * torch.arange(8, device=codes.device)
-    words = (codes << shift).sum(
+    words: Tensor = (codes << shift).sum(
         -1, keepdim=True
     )  # (out, n, 8) -> (out, n, 1), 64 bits
     return words.view(torch.uint8)[..., :bits].flatten(1)  # low bytes come first
@@ -36,9 +37,11 @@ def pack(codes: Tensor, bits: int) -> Tensor:
 
 def unpack(packed: Tensor, bits: int, n: int) -> Tensor:
     """The inverse of `pack`: bytes -> codes (out, n), int64."""
-    words = F.pad(packed.unflatten(1, (-1, bits)), (0, 8 - bits)).view(torch.int64)
+    words = torch.unflatten(packed, 1, (-1, bits))
+    words = F.pad(words, (0, 8 - bits)).view(torch.int64)
     shift = bits * torch.arange(8, device=packed.device)
-    codes = (words >> shift) & (2**bits - 1)  # (out, n / 8, 1) -> (out, n / 8, 8)
+    mask = 2**bits - 1
+    codes: Tensor = (words >> shift) & mask  # (out, n / 8, 1) -> (out, n / 8, 8)
     return codes.flatten(1)[:, :n]
 
 
@@ -107,7 +110,7 @@ class QuantizedLinear(nn.Module):
         """The codes minus their zero: signed integers (out, in), as floats."""
         codes = unpack(self.packed, self.bits, self.in_features).to(self.scale.dtype)
         if self.zero is None:
-            return codes - 2 ** (self.bits - 1)
+            return codes - (1 << (self.bits - 1))
         return codes - self._wide(self.zero.to(self.scale.dtype))
 
     @property
@@ -126,6 +129,7 @@ class QuantizedLinear(nn.Module):
         return F.linear(x, self.weight.to(x.dtype), self.bias)
 
     def extra_repr(self) -> str:
+        """Sizes and bits, for the printed model."""
         return f"{self.in_features} -> {self.out_features}, {self.bits} bits"
 
 
@@ -332,19 +336,20 @@ def _rounded(
     per_tensor = scheme in ("per_tensor", "dynamic_int8")
     size = min(group_size, W.shape[1]) if scheme == "group" else W.shape[1]
     pairs = [
-        scale_and_zero(g, bits, symmetric, per_tensor) for g in W.split(size, dim=1)
+        scale_and_zero(group, bits, symmetric, per_tensor)
+        for group in torch.split(W, size, dim=1)
     ]
     scale, zero = (torch.cat(x, dim=1) for x in zip(*pairs))  # (out, groups)
-    wide = (x.repeat_interleave(size, 1)[:, : W.shape[1]] for x in (scale, zero))
+    s, z = (x.repeat_interleave(size, 1)[:, : W.shape[1]] for x in (scale, zero))
     if H is None:
-        codes = nearest(W, *wide, bits)
+        codes = nearest(W, s, z, bits)
     else:
-        codes = round_with_feedback(W, H, *wide, bits, damp)
+        codes = round_with_feedback(W, H, s, z, bits, damp)
     if per_tensor:
         scale, zero = scale[:1].clone(), zero[:1].clone()
     kind = DynamicInt8Linear if scheme == "dynamic_int8" else QuantizedLinear
-    zero = None if symmetric else zero
-    return kind(codes, scale.contiguous(), zero, bits, size, layer.bias)
+    zeros = None if symmetric else zero
+    return kind(codes, scale.contiguous(), zeros, bits, size, layer.bias)
 
 
 @torch.no_grad()

@@ -12,13 +12,19 @@ import time
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
+from babygpt_course import files
 from babygpt_course.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class Row:
-    """One model on the validation text of TinyTales."""
+    """One model on the validation text of TinyTales.
+
+    Raises:
+        ConfigError: bits_per_char that is negative or NaN.
+    """
 
     chapter: int
     model: str
@@ -26,7 +32,7 @@ class Row:
     bits_per_char: float
     seconds: float  # of training, on one CPU thread
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.bits_per_char >= 0:
             raise ConfigError(
                 f"bits_per_char must be a number of at least 0; got {self.bits_per_char!r}."
@@ -49,7 +55,7 @@ class Table:
         return self._repr_markdown_()
 
 
-def recorded(name: str) -> list[dict]:
+def recorded(name: str) -> list[dict[str, Any]]:
     """The recorded results called `name`: a list of rows, each with its provenance; empty if there are none."""
     file = resources.files("babygpt_course") / "recorded" / f"{name}.json"
     return json.loads(file.read_text()) if file.is_file() else []
@@ -94,7 +100,7 @@ def running_table(rows: list[Row], floor: float) -> Table:
     )
 
 
-def record(path: Path, rows: list[dict], key: tuple[str, ...]) -> None:
+def record(path: Path, rows: list[dict[str, Any]], key: tuple[str, ...]) -> None:
     """Write rows into a JSON file, replacing those with the same key, each with its provenance."""
     old = json.loads(path.read_text()) if path.exists() else []
     keep = [
@@ -103,9 +109,8 @@ def record(path: Path, rows: list[dict], key: tuple[str, ...]) -> None:
         if all(tuple(o[k] for k in key) != tuple(r[k] for k in key) for r in rows)
     ]
     merged = keep + [r | provenance() for r in rows]
-    temporary = path.with_suffix(".part")
-    temporary.write_text(json.dumps(merged, indent=1) + "\n")
-    temporary.replace(path)
+    with files.whole(path) as part:
+        part.write_text(json.dumps(merged, indent=1) + "\n")
 
 
 def provenance() -> dict[str, str]:

@@ -8,6 +8,7 @@ reader sees the old one or the new one, whole. Nothing is pickled.
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,11 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Make the folder, and remove files that a killed run had begun to write."""
+    """Make the folder, and remove files that a killed run had begun to write.
+
+    Raises:
+        CheckpointError: it cannot be made or written into.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for file in folder.glob("*.part"):
@@ -122,7 +127,7 @@ def sweep(folder: Path) -> None:
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:
     """Everything in the state_dict, a tied tensor once, under its first name."""
-    unique: dict[tuple, tuple[str, Tensor]] = {}
+    unique: dict[object, tuple[str, Tensor]] = {}
     for name, x in model.state_dict().items():
         unique.setdefault((x.data_ptr(), x.shape, x.stride()), (name, x))
     return dict(unique.values())
@@ -143,7 +148,9 @@ def _fill(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
         into[name].copy_(x)
 
 
-def _owned(model: nn.Module, optimizers: list[torch.optim.Optimizer]):
+def _owned(
+    model: nn.Module, optimizers: list[torch.optim.Optimizer]
+) -> Iterator[tuple[str, nn.Parameter, torch.optim.Optimizer]]:
     """(name, parameter, its optimizer), one by one."""
     names = {p: name for name, p in model.named_parameters()}
     for optimizer in optimizers:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,15 @@ from torch import Tensor, nn
 from babygpt_course import distributed, resume
 from babygpt_course.errors import CheckpointError, ConfigError
 from babygpt_course.muon import Muon
+from babygpt_course.precision import (
+    LossScaler,
+    Policy,
+    check_precision,
+    policy_for,
+)
+
+if TYPE_CHECKING:
+    from babygpt_course.plots import Picture
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,11 @@ class TrainConfig:
     A step sees `batch_size` windows, in `accumulate` parts one after the other if
     memory is short. `clip` is the largest length of the gradient. With `patience`,
     training stops after that many evaluations without a new best.
+
+    `precision` is the format of the matrix products: "fp32", "bf16", "fp16", or "auto",
+    the best that the device has (see `precision.policy_for`). Weights, optimizers and
+    evaluation stay in fp32. fp16 comes with a loss scaler: a step whose gradients
+    overflow is skipped and the factor halved. Micikevicius et al. 2018.
 
     Raises:
         ConfigError: a setting outside its range, named with the range.
@@ -55,8 +70,9 @@ class TrainConfig:
     accumulate: int = 1
     clip: float | None = None
     patience: int | None = None
+    precision: str = "fp32"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, least in [
             ("steps", 1),
             ("batch_size", 1),
@@ -90,6 +106,7 @@ class TrainConfig:
             raise ConfigError(
                 f'optimizer must be "adamw" or "muon"; got {self.optimizer!r}.'
             )
+        check_precision(self.precision)
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(
                 f"betas must be two numbers from 0 to below 1; got {self.betas!r}."
@@ -112,6 +129,7 @@ class History:
 
     @property
     def last(self) -> dict[str, float]:
+        """The row of the last evaluation."""
         return self.rows[-1]
 
     @property
@@ -121,9 +139,9 @@ class History:
 
     @property
     def tokens_per_second(self) -> float:
-        """Median over the intervals between evaluations.
+        """Tokens of training a second: the median of the intervals between evaluations.
 
-        The first, a warm-up, is left out if there are more.
+        The first, a warm-up, is left out if there are more. Two rows at least.
         """
         rates = [
             (b["tokens"] - a["tokens"]) / (b["seconds"] - a["seconds"])
@@ -137,7 +155,9 @@ class History:
             return False
         return len(self.rows) - 1 - self.rows.index(self.best) >= patience
 
-    def plot(self, *, lines: dict[str, float] | None = None, title: str | None = None):
+    def plot(
+        self, *, lines: dict[str, float] | None = None, title: str | None = None
+    ) -> "Picture":
         """Loss against step: training solid, validation dashed.
 
         `lines` are named levels in nats.
@@ -148,7 +168,11 @@ class History:
 
 
 def as_ids(ids: Tensor | list[int], block_size: int, what: str) -> Tensor:
-    """A sequence of ids (N,) as int64, long enough for one window and its target."""
+    """A sequence of ids (N,) as int64, long enough for one window and its target.
+
+    Raises:
+        ConfigError: it is shorter, or not one sequence.
+    """
     ids = torch.as_tensor(ids, dtype=torch.int64)
     if ids.ndim != 1 or len(ids) < block_size + 1:
         raise ConfigError(
@@ -178,6 +202,9 @@ def evaluate(
 
     Every target but a last partial window is scored once, so the number has no sampling
     noise.
+
+    Raises:
+        ConfigError: fewer than block_size + 1 ids.
     """
     ids = as_ids(ids, block_size, "evaluation")
     n = (len(ids) - 1) // block_size  # windows
@@ -188,7 +215,7 @@ def evaluate(
     model.eval()
     total = sum(
         len(xb) * float(model(xb.to(device), yb.to(device))[1])
-        for xb, yb in zip(x.split(batch_size), y.split(batch_size))
+        for xb, yb in zip(torch.split(x, batch_size), torch.split(y, batch_size))
     )
     model.train(was_training)
     return total / n
@@ -208,7 +235,9 @@ def learning_rate(step: int, config: TrainConfig, peak: float | None = None) -> 
 def make_optimizers(
     model: nn.Module, config: TrainConfig
 ) -> list[torch.optim.Optimizer]:
-    """Each group of parameters carries the `peak` of its rate.
+    """AdamW (Loshchilov and Hutter 2019) and, if asked for, Muon before it.
+
+    Each group of parameters carries the `peak` of its rate.
 
     Raises:
         ConfigError: Muon, and a model that has no matrix for it.
@@ -240,7 +269,7 @@ def make_optimizers(
     return [*optimizers, torch.optim.AdamW(groups, lr=config.lr, betas=config.betas)]
 
 
-def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
+def hidden_matrices(model: nn.Module) -> list[Tensor]:
     """The weights of linear layers, without a head and what is tied to an embedding.
 
     An embedding and a head hold a row for each token: a list of vectors, not a map.
@@ -273,8 +302,9 @@ def train(
     stopped. `resume.load_weights(model, folder / resume.BEST)` brings back the best.
 
     Raises:
-        ConfigError: data too short for one window, a loss that is no longer finite, or
-            a folder with a run of another model, config or data.
+        ConfigError: data too short for one window, a precision that this machine does
+            not have, a loss that is no longer finite, or a folder with a run of another
+            model, config or data.
         CheckpointError: the folder cannot be used, or a file in it is damaged.
     """
     config = config or TrainConfig()
@@ -288,18 +318,21 @@ def train(
     train_ids = as_ids(data[0], config.block_size, "training")
     val_ids = as_ids(data[1], config.block_size, "validation")
     device = next(model.parameters()).device
+    policy = policy_for(config.precision, device)
+    scaler = policy.scaler()
     generator = torch.Generator().manual_seed(config.seed)
     optimizers = make_optimizers(model, config)
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-    history, step, seconds, recent = History(), 0, 0.0, []
+    history, step, seconds = History(), 0, 0.0
+    recent: list[float] = []
     leads = distributed.rank() == 0
     folder = None if folder is None else Path(folder)
     if folder is not None:
-        run = _describe(model, config, train_ids, val_ids)
+        run = _describe(model, config, policy, train_ids, val_ids)
         if leads:
             resume.sweep(folder)
         if (folder / resume.LAST).exists():
-            history.rows = _resume(folder, model, optimizers, generator, run)
+            history.rows = _resume(folder, model, optimizers, generator, scaler, run)
             step, seconds = int(history.last["step"]), history.last["seconds"]
         distributed.wait()  # until all have read, before one writes
 
@@ -323,6 +356,8 @@ def train(
             if history.best is row:
                 resume.save_weights(model, folder / resume.BEST)
             about = {**run, "history": history.rows}
+            if scaler is not None:
+                about["scaler"] = scaler.state_dict()
             resume.save_state(folder / resume.LAST, model, optimizers, generator, about)
 
     devices = [device] if device.type == "cuda" else []
@@ -342,8 +377,9 @@ def train(
             x, y = distributed.rows(x).to(device), distributed.rows(y).to(device)
             for optimizer in optimizers:
                 optimizer.zero_grad(set_to_none=True)
-            loss = _backward(wrapped, x, y, config.accumulate)
-            if not math.isfinite(loss):
+            loss = _backward(wrapped, x, y, config.accumulate, policy, scaler)
+            finite = scaler is None or scaler.unscale(*optimizers)
+            if finite and not math.isfinite(loss):
                 raise ConfigError(
                     f"The training loss became {loss} at step {step}. A smaller lr "
                     f"than {config.lr} usually cures this; if not, look for a "
@@ -351,10 +387,14 @@ def train(
                 )
             if config.clip is not None:
                 nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-            for optimizer in optimizers:
-                optimizer.step()
+            if scaler is None:
+                for optimizer in optimizers:
+                    optimizer.step()
+            else:
+                scaler.step(*optimizers)  # or skip it, and halve the factor
             seconds += time.perf_counter() - began
-            recent.append(loss)
+            if finite:
+                recent.append(loss)
             step += 1
             bar.update()
             if step % config.eval_every == 0 or step == config.steps:
@@ -363,16 +403,26 @@ def train(
     return history
 
 
-def _backward(model: nn.Module, x: Tensor, y: Tensor, parts: int) -> float:
+def _backward(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    parts: int,
+    policy: Policy,
+    scaler: LossScaler | None,
+) -> float:
     """Add the gradient of the mean loss of a batch x, y (B, T); returns that loss.
 
-    The gradients of the parts of a batch add up to that of the whole.
+    The gradients of the parts of a batch add up to that of the whole. A scaler leaves
+    them scaled.
     """
     total = 0.0
     for i, (x_part, y_part) in enumerate(zip(x.chunk(parts), y.chunk(parts))):
         with nullcontext() if i + 1 == parts else distributed.no_sync(model):
-            _, loss = model(x_part, y_part)
-            (loss / parts).backward()
+            with policy.autocast():
+                _, loss = model(x_part, y_part)
+            share = loss / parts
+            (share if scaler is None else scaler.scale(share)).backward()
         total += float(loss.detach()) / parts
     return distributed.mean(total)
 
@@ -383,9 +433,12 @@ def _dropout_seed(step: int, seed: int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
 
-def _describe(model: nn.Module, config: TrainConfig, *data: Tensor) -> dict:
+def _describe(
+    model: nn.Module, config: TrainConfig, policy: Policy, *data: Tensor
+) -> dict[str, Any]:
     """What must be the same for a run to go on; of the data, a hash."""
     settings = {k: v for k, v in asdict(config).items() if k != "progress"}
+    settings["precision"] = policy.format.name  # what "auto" is here
     digest = hashlib.sha256()
     for ids in data:
         digest.update(ids.cpu().contiguous().numpy().data)
@@ -395,10 +448,20 @@ def _describe(model: nn.Module, config: TrainConfig, *data: Tensor) -> dict:
         "processes": distributed.size(),
         "config": settings,
     }
-    return json.loads(json.dumps(run))  # tuples become lists, as in the file
+    plain: dict[str, Any] = json.loads(
+        json.dumps(run)
+    )  # lists for tuples, as in the file
+    return plain
 
 
-def _resume(folder: Path, model, optimizers, generator, run: dict) -> list[dict]:
+def _resume(
+    folder: Path,
+    model: nn.Module,
+    optimizers: list[torch.optim.Optimizer],
+    generator: torch.Generator,
+    scaler: LossScaler | None,
+    run: dict[str, Any],
+) -> list[dict[str, float]]:
     """Bring back the state in the folder; the rows of its history."""
     path = folder / resume.LAST
     about = resume.load_about(path)
@@ -423,11 +486,18 @@ def _resume(folder: Path, model, optimizers, generator, run: dict) -> list[dict]
         and all(isinstance(r.get(n), (int, float)) for r in rows for n in names)
     ):
         raise CheckpointError(f"{path} has no history. Delete it to start anew.")
+    if scaler is not None:
+        try:
+            scaler.load_state_dict(about["scaler"])
+        except (KeyError, AttributeError, ConfigError):
+            raise CheckpointError(
+                f"{path} has no usable state of the loss scaler. Delete it to start anew."
+            ) from None
     resume.load_state(path, model, optimizers, generator)
     return rows
 
 
-def _progress_bar(config: TrainConfig, step: int):
+def _progress_bar(config: TrainConfig, step: int) -> Any:
     """A bar that goes away when it is done; none on the pages of the built book."""
     from tqdm.auto import tqdm
 

@@ -5,10 +5,18 @@ hint("01.1")                  the next of three hints
 progress()                    points so far
 """
 
+from __future__ import annotations
+
 import importlib
 import pkgutil
+from typing import TYPE_CHECKING
 
 from babygpt_course.errors import CourseError
+
+if TYPE_CHECKING:
+    from babygpt_course.exercises.exercise import Exercise
+    from babygpt_course.exercises.record import Hint, Progress
+    from babygpt_course.exercises.result import Result
 
 __all__ = ["UnknownExercise", "check", "hint", "progress"]
 
@@ -22,7 +30,7 @@ class UnknownExercise(CourseError):
         return [str(self)]
 
 
-def exercises(chapter: str | None = None) -> list:
+def exercises(chapter: str | None = None) -> list[Exercise]:
     """Every exercise, or those of one chapter ("01"): the list EXERCISES of each module
     exNN beside this file.
     """
@@ -39,7 +47,7 @@ def exercises(chapter: str | None = None) -> list:
     ]
 
 
-def find(id):
+def find(id: object) -> Exercise:
     """The exercise with this id.
 
     Raises:
@@ -58,7 +66,7 @@ def find(id):
     )
 
 
-def check(id, answer=None):
+def check(id: object, answer: object = None) -> Result:
     """Grade an answer, record the outcome, and return the result, which shows itself in a notebook.
 
     Raises:
@@ -72,7 +80,7 @@ def check(id, answer=None):
     return record.checked(result)
 
 
-def hint(id: str):
+def hint(id: str) -> Hint:
     """The next of three hints: a question, a formula, pseudocode. After the third, all three.
 
     Raises:
@@ -83,7 +91,7 @@ def hint(id: str):
     return record.hinted(find(id))
 
 
-def progress():
+def progress() -> Progress:
     """Your points so far, as a table."""
     from babygpt_course.exercises import record
 

@@ -1,14 +1,28 @@
 """What can be wrong with any function, whatever the exercise, and how to say it."""
 
+from __future__ import annotations
+
 import math
-from typing import NamedTuple
+import traceback
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from babygpt_course.exercises.result import Outcome
-from babygpt_course.exercises.running import CALL_SECONDS, Endless, Run, copies, run
-from babygpt_course.exercises.show import SMALL, dtype, kind, names, show
+from babygpt_course.exercises.running import (
+    CALL_SECONDS,
+    Endless,
+    Function,
+    Run,
+    copies,
+    run,
+)
+from babygpt_course.exercises.show import LONG, SMALL, dtype, kind, names, show, whole
+
+if TYPE_CHECKING:
+    from babygpt_course.exercises.exercise import Case
 
 NON_CONTIGUOUS = "not contiguous in memory"  # the trait of a case
 
@@ -22,6 +36,7 @@ class Fault(NamedTuple):
 
     @property
     def outcome(self) -> Outcome:
+        """Which of the six outcomes the message belongs to."""
         return _OUTCOMES.get(self.id, Outcome.WRONG_TYPE)
 
 
@@ -41,6 +56,11 @@ BY_HAND = (
 )
 HOW_LARGE = (
     "How many numbers does the largest tensor hold that your function makes on the way?"
+)
+OWN_COPY = (
+    "Whoever calls it still needs what it handed in. `append`, `pop`, `sort`, `del x[i]` "
+    "and `x[i] = ...` write into the very object they are given. Build a new one, or work "
+    "on a copy of your own, such as `list(x)` or `dict(x)`."
 )
 STRIDES = Fault(
     "non-contiguous",
@@ -87,6 +107,13 @@ def is_stub(mine: Run) -> bool:
     return isinstance(mine.error, NotImplementedError) and bare
 
 
+def stub_inside(mine: Run, function: Function) -> str:
+    """The name of a helper that is still a stub, where the answer itself is none."""
+    frames = traceback.extract_tb(mine.error.__traceback__) if mine.error else []
+    own = {"forward", "__call__", getattr(function, "__name__", "")}
+    return frames[-1].name if len(frames) > 2 and frames[-1].name not in own else ""
+
+
 def words(error: BaseException | None) -> str:
     """What an error says, even if its own __str__ fails."""
     try:
@@ -95,7 +122,9 @@ def words(error: BaseException | None) -> str:
         return ""
 
 
-def fault(function, oracle, case, mine: Run, truth: Run) -> Fault | None:
+def fault(
+    function: Function, oracle: Function, case: Case, mine: Run, truth: Run
+) -> Fault | None:
     """What is wrong with one call of the learner's function, or None."""
     found = (
         stopped(mine, oracle)
@@ -108,7 +137,7 @@ def fault(function, oracle, case, mine: Run, truth: Run) -> Fault | None:
     return found or gradient_fault(function, oracle, case)
 
 
-def stopped(mine: Run, oracle) -> Fault | None:
+def stopped(mine: Run, oracle: Function) -> Fault | None:
     """An error, in words, with the learner's line."""
     error, name = mine.error, type(mine.error).__name__
     if error is None:
@@ -130,14 +159,16 @@ def stopped(mine: Run, oracle) -> Fault | None:
     return Fault("raised", says, think)
 
 
-def changed(mine: Run, oracle) -> Fault | None:
+def changed(mine: Run, oracle: Function) -> Fault | None:
     """Did the function write into its input?"""
     if mine.changed is None:
         return None
     name = names(oracle)[mine.changed]
-    says = (
-        f"Your function changes its input: after the call `{name}` holds other numbers."
-    )
+    is_tensor = isinstance(mine.args[mine.changed], Tensor)
+    holds = "other numbers" if is_tensor else "something else"
+    says = f"Your function changes its input: after the call `{name}` holds {holds}."
+    if not is_tensor:
+        return Fault("modified-input", says, OWN_COPY)
     think = (
         "Whoever calls it still needs that tensor. `x += 1`, `x[...] = 1` and methods "
         "that end in `_` write into the tensor they are given, and a slice such as "
@@ -146,14 +177,20 @@ def changed(mine: Run, oracle) -> Fault | None:
     return Fault("modified-input", says, think)
 
 
-def tolerance(args: tuple, expected) -> tuple[float, float]:
+def tolerance(args: tuple[object, ...], expected: object) -> tuple[float, float]:
     """(relative, absolute): what the least precise tensor involved can promise."""
     tensors = [a for a in (*args, expected) if isinstance(a, Tensor)]
     coarse = any(t.dtype == torch.float32 for t in tensors)
     return (1e-4, 1e-6) if coarse else (1e-6, 1e-9)
 
 
-def compare(expected, got, rtol=0.0, atol=0.0, nan=False) -> Fault | None:
+def compare(
+    expected: object,
+    got: object,
+    rtol: float = 0.0,
+    atol: float = 0.0,
+    nan: bool = False,
+) -> Fault | None:
     """The first thing wrong about a value, or None; with `nan`, nan equals nan."""
     if got is None:
         says = "Your function gives nothing back: it returns None."
@@ -163,6 +200,10 @@ def compare(expected, got, rtol=0.0, atol=0.0, nan=False) -> Fault | None:
         return compare_tensors(expected, got, rtol, atol, nan)
     if isinstance(expected, float):
         return compare_numbers(expected, got, rtol, atol, nan)
+    if isinstance(expected, tuple) and any(isinstance(e, Tensor) for e in expected):
+        return compare_results(expected, got, rtol, atol, nan)
+    if isinstance(expected, (list, dict, tuple)):
+        return compare_containers(expected, got)
     if type(expected) is not type(got):
         says = f"The answer should be {kind(expected)}; this is {kind(got)}."
         return Fault("wrong-type", says, "What does `return` give back?")
@@ -171,7 +212,64 @@ def compare(expected, got, rtol=0.0, atol=0.0, nan=False) -> Fault | None:
     )
 
 
-def compare_tensors(expected: Tensor, got, rtol, atol, nan) -> Fault | None:
+def compare_results(
+    expected: tuple[Any, ...], got: object, rtol: float, atol: float, nan: bool
+) -> Fault | None:
+    """Several results, tensors among them: each by itself; a list of them will do."""
+    n = len(expected)
+    if not isinstance(got, (tuple, list)) or len(got) != n:
+        have = f"{len(got)}" if isinstance(got, (tuple, list)) else kind(got)
+        says = f"The function should give back {n} results; this is {have}."
+        return Fault("wrong-type", says, "What stands after `return`?")
+    for i, (e, g) in enumerate(zip(expected, got), 1):
+        if found := compare(e, g, rtol, atol, nan):
+            return found._replace(says=f"Result {i} of {n}: {found.says}")
+    return None
+
+
+def compare_containers(expected: Any, got: object) -> Fault | None:
+    """A list, a dict or a tuple of plain things: its kind, the kinds in it, the values."""
+    if odd := odd_kind(expected, got):
+        where, want, have = odd
+        says = f"The answer should be {want}; this is {have}."
+        if where:
+            says = (
+                f"The answer should hold {want} at {where}; yours holds {have} there."
+            )
+        return Fault("wrong-type", says, "What does `return` give back?")
+    if expected == got:
+        return None
+    think = BY_HAND if len(whole(expected)) <= LONG else "Start with a shorter input."
+    return Fault("wrong-value", "This is not right.", think)
+
+
+def odd_kind(
+    expected: Any, got: Any, where: str = "", depth: int = 3
+) -> tuple[str, str, str] | None:
+    """(where, expected kind, kind) of the first thing of another kind, or None.
+
+    A subclass is as good, such as a Counter for a dict; and any whole number for an int.
+    """
+    wanted: Any = Integral if isinstance(expected, int) else type(expected)
+    fits = isinstance(got, wanted) and not isinstance(got, Tensor)
+    if not fits:
+        return where, kind(expected), kind(got)
+    if not depth or not isinstance(expected, (list, dict, tuple)):
+        return None
+    if isinstance(expected, dict):
+        both = [(k, expected[k], got[k]) for k in expected if k in got]
+    else:
+        both = [(i, e, g) for i, (e, g) in enumerate(zip(expected, got))]
+    for key, e, g in both:
+        if found := odd_kind(e, g, f"{where}[{show(key)}]", depth - 1):
+            return found
+    return None
+
+
+def compare_tensors(
+    expected: Tensor, got: object, rtol: float, atol: float, nan: bool
+) -> Fault | None:
+    """Kind, shape, dtype and numbers of a tensor, in this order."""
     if not isinstance(got, Tensor):
         says = f"The answer should be {kind(expected)}; this is {kind(got)}."
         think = "`torch.tensor(...)` makes a tensor of numbers in lists."
@@ -209,7 +307,10 @@ def compare_tensors(expected: Tensor, got, rtol, atol, nan) -> Fault | None:
     return Fault("wrong-value", "The numbers are not right.", think)
 
 
-def compare_numbers(expected: float, got, rtol, atol, nan) -> Fault | None:
+def compare_numbers(
+    expected: float, got: Any, rtol: float, atol: float, nan: bool
+) -> Fault | None:
+    """One number: also a tensor, or an array of numpy's, that holds just one."""
     says = f"The answer should be one number; this is {kind(got)}."
     try:
         if hasattr(got, "item"):  # a tensor, or something of numpy's
@@ -238,8 +339,11 @@ def compare_numbers(expected: float, got, rtol, atol, nan) -> Fault | None:
     return Fault("wrong-value", "The number is not right.", BY_HAND)
 
 
-def first_difference(expected, got) -> tuple[str, str] | None:
-    """For tensors too large to print: the first place where they differ, on both sides."""
+def first_difference(expected: object, got: object) -> tuple[str, str] | None:
+    """For values too large to print: the first place where they differ, on both sides."""
+    if isinstance(expected, (list, dict, tuple)):
+        long = max(len(whole(expected)), len(whole(got))) > LONG
+        return difference(expected, got) if long else None
     if compare(expected, got, *tolerance((), expected)) is None or not (
         isinstance(expected, Tensor)
         and isinstance(got, Tensor)
@@ -256,7 +360,34 @@ def first_difference(expected, got) -> tuple[str, str] | None:
     return place + show(expected[at].item()), place + show(got[at].item())
 
 
-def behaves_like(function, runs: list[Run], cases: list) -> bool:
+def difference(expected: Any, got: Any, where: str = "") -> tuple[str, str] | None:
+    """The first place where lists, dicts or tuples differ, on both sides."""
+
+    def at(value: object) -> str:
+        return f"at {where}: {show(value)}" if where else show(value)
+
+    dicts = isinstance(expected, dict) and isinstance(got, dict)
+    rows = isinstance(expected, (list, tuple)) and isinstance(got, (list, tuple))
+    if not dicts and not rows:
+        same = compare(expected, got, *tolerance((), expected)) is None
+        return None if same else (at(expected), at(got))
+    keys = [*expected, *got] if dicts else range(max(len(expected), len(got)))
+    for key in keys:
+        has, mine = (key in v if dicts else key < len(v) for v in (expected, got))
+        here = f"{where}[{show(key)}]"
+        if has and mine:
+            if found := difference(expected[key], got[key], here):
+                return found
+        else:
+            a, b = (
+                show(v[key]) if h else "nothing"
+                for v, h in ((expected, has), (got, mine))
+            )
+            return f"at {here}: {a}", f"at {here}: {b}"
+    return None
+
+
+def behaves_like(function: Function, runs: list[Run], cases: list[Case]) -> bool:
     """Does `function` do on every case what these runs did?"""
     if not runs:
         return False
@@ -264,19 +395,20 @@ def behaves_like(function, runs: list[Run], cases: list) -> bool:
     return all(alike(mine, run(function, case.args), case) for mine, case in pairs)
 
 
-def changes(first: Run, runs: list[Run], case) -> bool:
-    """Did the same call give another number the second time?"""
-    plain = (Tensor, float, int)
+def changes(first: Run, runs: list[Run], case: Case) -> bool:
+    """Did the same call give another result the second time?"""
+    plain = (Tensor, float, int, list, dict, tuple)
     if not runs or not isinstance(first.value, plain) or first.error or runs[0].error:
         return False
-    same = [
-        r.value if isinstance(r.value, Tensor) else float(r.value)
+    a, b = (
+        float(r.value) if isinstance(r.value, (float, int)) else r.value
         for r in (first, runs[0])
-    ]
-    return compare(*same, *tolerance(case.args, same[0]), nan=True) is not None
+    )
+    return compare(a, b, *tolerance(case.args, a), nan=True) is not None
 
 
-def alike(a: Run, b: Run, case) -> bool:
+def alike(a: Run, b: Run, case: Case) -> bool:
+    """Did two runs of a case do the same: value, error, and what they wrote into?"""
     if a.error or b.error:
         return type(a.error) is type(b.error) and words(a.error) == words(b.error)
     if a.changed != b.changed or b.value is None:
@@ -284,7 +416,7 @@ def alike(a: Run, b: Run, case) -> bool:
     return compare(b.value, a.value, *tolerance(case.args, b.value), nan=True) is None
 
 
-def gradient_fault(function, oracle, case) -> Fault | None:
+def gradient_fault(function: Function, oracle: Function, case: Case) -> Fault | None:
     """Where a case asks for it: do gradients flow, and are they the oracle's?"""
     if not case.gradient:
         return None
@@ -298,19 +430,20 @@ def gradient_fault(function, oracle, case) -> Fault | None:
             "The values are right, but no gradient flows back: this cannot be trained."
         )
         return Fault("no-gradient", says, think)
+    assert truth is not None  # the oracle of a case with gradients has them
     if all(torch.allclose(m, t, *tolerance(case.args, t)) for m, t in zip(mine, truth)):
         return None
     says = "The values are right, but the gradient is not: one way back is cut."
     return Fault("wrong-gradient", says, think)
 
 
-def gradients(function, args: tuple) -> list[Tensor] | None:
+def gradients(function: Function, args: tuple[Any, ...]) -> list[Tensor] | None:
     """Of a fixed mix of the outputs, with respect to each floating-point argument."""
     floats = [isinstance(a, Tensor) and a.is_floating_point() for a in args]
     own = [a.requires_grad_() if f else a for f, a in zip(floats, copies(args))]
     wanted = [a for f, a in zip(floats, own) if f]
 
-    def mixed(*own):
+    def mixed(*own: Any) -> tuple[Tensor, ...]:
         out = function(*own)
         mix = torch.arange(1.0, out.numel() + 1, dtype=out.dtype).sin().view(out.shape)
         return torch.autograd.grad((out * mix).sum(), wanted, allow_unused=True)

@@ -2,8 +2,12 @@
 
 import ast
 from collections.abc import Iterator
+from typing import Any
 
-_OPERATORS = {
+# Node, statement, and where it stands: parent, field, index in a list.
+Place = tuple[ast.stmt | None, ast.AST, str, int | None, ast.AST]
+# Any: operators, comparisons, and and/or are three types, each with its own places.
+_OPERATORS: dict[type[Any], list[type[Any]]] = {
     ast.Add: [ast.Sub],
     ast.Sub: [ast.Add],
     ast.Mult: [ast.Div],
@@ -58,7 +62,7 @@ def _label(before: str, after: str) -> str:
     return f"{'... ' * (start > 0)}{after[start:end]}{' ...' * (end < len(after))}"
 
 
-def _places(node: ast.AST, statement=None) -> Iterator[tuple]:
+def _places(node: ast.AST, statement: ast.stmt | None = None) -> Iterator[Place]:
     """Each node below with its statement and its place; no annotations, no docstrings."""
     for field, value in ast.iter_fields(node):
         if field in ("annotation", "returns", "type_comment"):
@@ -77,7 +81,7 @@ def _places(node: ast.AST, statement=None) -> Iterator[tuple]:
             yield from _places(child, here)
 
 
-def _is_docstring(node) -> bool:
+def _is_docstring(node: ast.AST) -> bool:
     return (
         isinstance(node, ast.Expr)
         and isinstance(node.value, ast.Constant)
@@ -85,7 +89,7 @@ def _is_docstring(node) -> bool:
     )
 
 
-def _put(parent, field, index, node) -> None:
+def _put(parent: ast.AST, field: str, index: int | None, node: ast.AST | None) -> None:
     if index is None:
         setattr(parent, field, node)
     else:

@@ -5,10 +5,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from numbers import Real
+from typing import Any
 
 from torch import Tensor
 
-from babygpt_course.exercises.exercise import Exercise, paragraphs
+from babygpt_course.exercises.exercise import Exercise, F, paragraphs
 from babygpt_course.exercises.faults import Fault
 from babygpt_course.exercises.result import Outcome, Result
 from babygpt_course.exercises.show import kind, show
@@ -27,19 +28,22 @@ class Prediction(Exercise):
 
     questions: dict[str, Callable[[], float]] = field(default_factory=dict)
 
-    def question(self, function):
+    def question(self, function: F) -> F:
         """A function that computes the truth."""
         self.questions[function.__name__] = functools.cache(function)
         return function
 
     @property
     def name(self) -> str:
+        """The name of the learner's dict."""
         return "predictions"
 
     def truth(self) -> dict[str, float]:
+        """The right answer to every question."""
         return {name: question() for name, question in self.questions.items()}
 
-    def grade(self, answer) -> Result:
+    def grade(self, answer: Any) -> Result:
+        """Grade a dict: complete, numbers only, and which misconception is the first."""
         if answer is None or answer is ...:
             return self.not_attempted()
         keys = f"Its keys are: {', '.join(self.questions)}."
@@ -57,12 +61,11 @@ class Prediction(Exercise):
         if still := [key for key in self.questions if key not in given]:
             return self.not_attempted(f"Still open: {', '.join(still)}.", COMMIT)
         judged = {key: self.judge(key, given[key]) for key in self.questions}
-        wrong = [key for key, found in judged.items() if found]
+        wrong = [(key, *found) for key, found in judged.items() if found]
         right = f"{len(judged) - len(wrong)} of {len(judged)} predictions hold"
         if not wrong:
             return self.result(Outcome.PASSED, Fault("passed", f"{right}.", ""))
-        key = wrong[0]
-        fault, anchor = judged[key]
+        key, fault, anchor = wrong[0]
         rows = (
             ("question", f"{key}: {paragraphs(self.questions[key])[0]}"),
             ("expected", show(self.questions[key]())),
@@ -74,7 +77,7 @@ class Prediction(Exercise):
         outcome = fault.outcome if fault.id == "not-a-number" else Outcome.WRONG_VALUE
         return self.result(outcome, fault, anchor, rows)
 
-    def judge(self, key: str, guess) -> tuple[Fault, str] | None:
+    def judge(self, key: str, guess: object) -> tuple[Fault, str] | None:
         """None for a right guess, else what is wrong and the anchor that helps."""
         truth = self.questions[key]()
         if isinstance(guess, Tensor) and guess.numel() == 1:
@@ -96,6 +99,7 @@ class Prediction(Exercise):
         return Fault("wrong-value", says, think), self.anchor
 
     def not_attempted(self, says: str = "", think: str = "") -> Result:
+        """The result while predictions are still open."""
         says = says or "Nothing to check yet: the predictions are still open."
         return super().not_attempted(says, think)
 
@@ -106,8 +110,8 @@ COMMIT = (
 )
 
 
-def close(a: float, b: float) -> bool:
+def close(a: Any, b: float) -> bool:  # Any: mypy takes no Real for a float
     """The same to two decimals; whole numbers and infinities exactly."""
     if isinstance(b, int) or abs(a) > 1e12 or math.isinf(b):
-        return a == b
-    return abs(a - b) <= TOLERANCE
+        return bool(a == b)
+    return bool(abs(a - b) <= TOLERANCE)

@@ -7,14 +7,16 @@ listed as equivalent with the reason.
 """
 
 import ast
+import contextlib
 import json
 import linecache
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from babygpt_course.errors import CourseError
-from babygpt_course.exercises import exercises
+from babygpt_course.exercises import exercises, running
 from babygpt_course.exercises.exercise import Exercise
 from babygpt_course.exercises.faults import Fault
 from babygpt_course.exercises.mutants import mutants
@@ -52,7 +54,9 @@ def prove(exercise: Exercise, folder: Path | None = None) -> list[Row]:
     code, imports = solution_cell(exercise, folder)
     rows: list[Row] = []
 
-    def add(kind: str, name: str, expected: str, result: Result, reason="") -> None:
+    def add(
+        kind: str, name: str, expected: str, result: Result, reason: str = ""
+    ) -> None:
         found, id = str(result.outcome), result.message_id
         ok = not result.passed if expected == ANY else id == expected
         rows.append(Row(exercise.id, kind, name, expected, found, id, ok, reason))
@@ -95,27 +99,40 @@ def wrong_answers(exercise: Exercise) -> Iterator[tuple[str, str, object]]:
 
 
 def graded_mutant(exercise: Exercise, code: str, imports: str) -> Result:
+    """The result of a mutant, whose cell may itself stop or never end."""
     try:
         with quiet(), time_limit(5):
             made = answer(exercise, code, imports)
     except (Exception, Endless) as error:
         message = Fault("raised", f"the cell itself stops: {error!r}", "")
         return exercise.result(Outcome.WRONG_TYPE, message)
-    return exercise.grade(made)
+    with call_seconds(1):  # a learner gets more, but many mutants never end
+        return exercise.grade(made)
 
 
-def answer(exercise: Exercise, code: str, imports: str):
+@contextlib.contextmanager
+def call_seconds(seconds: float) -> Iterator[None]:
+    """A shorter time limit for calls on small cases, which take a few milliseconds."""
+    before, running.CALL_SECONDS = running.CALL_SECONDS, seconds
+    try:
+        yield
+    finally:
+        running.CALL_SECONDS = before
+
+
+def answer(exercise: Exercise, code: str, imports: str) -> Any:
     """What a cell makes: the value of the exercise's name after running it."""
     filename = f"<{exercise.id} {hash(code)}>"
     linecache.cache[filename] = (len(code), None, code.splitlines(True), filename)
-    namespace: dict = {}
+    namespace: dict[str, Any] = {}
     exec(imports, namespace)
     exec(compile(code, filename, "exec"), namespace)
     return namespace.get(exercise.name)
 
 
 def solution_cell(exercise: Exercise, folder: Path | None = None) -> tuple[str, str]:
-    """The code of the cell that holds the solution, and the notebook's import lines.
+    """The code of the cell that holds the solution, and what it needs: the notebook's
+    import lines, and the solutions of other exercises that it calls.
 
     Raises:
         ProofError: no notebook, or no such cell.
@@ -126,16 +143,23 @@ def solution_cell(exercise: Exercise, folder: Path | None = None) -> tuple[str, 
         raise ProofError(f"The proof needs the repository's solutions: no {path}.")
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     cells = [source(c) for c in cells if c["cell_type"] == "code"]
-    imports = [c for c in cells if only_imports(c)]
     for cell in cells:
         if REGION.search(cell) and exercise.name in defined(cell):
-            return cell, "\n".join(imports)
+            used = {n.id for n in ast.walk(ast.parse(cell)) if isinstance(n, ast.Name)}
+            around = [
+                c
+                for c in cells
+                if only_imports(c)
+                or (c != cell and REGION.search(c) and used & defined(c))
+            ]
+            return cell, "\n".join(around)
     raise ProofError(
         f"{path.name} has no cell with a solution region that defines `{exercise.name}`."
     )
 
 
 def only_imports(code: str) -> bool:
+    """Does a cell hold nothing but imports?"""
     kinds = (ast.Import, ast.ImportFrom)
     return all(isinstance(statement, kinds) for statement in ast.parse(code).body)
 

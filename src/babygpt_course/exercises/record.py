@@ -5,6 +5,8 @@ names another file, or is "off" to record nothing. A file that cannot be read is
 aside, never overwritten.
 """
 
+from __future__ import annotations
+
 import contextlib
 import html
 import json
@@ -12,12 +14,14 @@ import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from babygpt_course.exercises.exercise import split
+from babygpt_course.exercises.exercise import Exercise, split
 from babygpt_course.exercises.result import Outcome, Result, card, rich
 
-_memory: dict[str, dict] = {}  # what could not, or should not, be saved
-_EMPTY = {
+Entry = dict[str, Any]  # of one exercise, with the keys of _EMPTY
+_memory: dict[str, Entry] = {}  # what could not, or should not, be saved
+_EMPTY: Entry = {
     "outcome": str(Outcome.NOT_ATTEMPTED),
     "points": 0,
     "tries": 0,
@@ -38,7 +42,7 @@ def path() -> Path | None:
     )
 
 
-def load() -> tuple[dict[str, dict], str]:
+def load() -> tuple[dict[str, Entry], str]:
     """What is recorded, by exercise id; and a note for the learner if there is trouble."""
     file = path()
     if file is None:
@@ -54,7 +58,7 @@ def load() -> tuple[dict[str, dict], str]:
         return dict(_memory), _set_aside(file)
 
 
-def _read(file: Path) -> dict[str, dict]:
+def _read(file: Path) -> dict[str, Entry]:
     rows = json.loads(file.read_text(encoding="utf-8"))["exercises"]
     rows = {str(id): {**_EMPTY, **row} for id, row in rows.items()}
     if any(
@@ -79,7 +83,7 @@ def _set_aside(file: Path) -> str:
     )
 
 
-def save(rows: dict[str, dict]) -> str:
+def save(rows: dict[str, Entry]) -> str:
     """Write the whole file or nothing of it; a note for the learner if that fails."""
     file = path()
     if file is None:
@@ -142,7 +146,7 @@ class Hint:
         )
 
 
-def hinted(exercise) -> Hint:
+def hinted(exercise: Exercise) -> Hint:
     """The next hint, and record that it was shown."""
     rows, note = load()
     row = dict(rows.get(exercise.id, _EMPTY))
@@ -160,7 +164,7 @@ def hinted(exercise) -> Hint:
 class Progress:
     """A table of all exercises with points, tries and hints."""
 
-    def __init__(self, exercises: list):
+    def __init__(self, exercises: list[Exercise]):
         rows, self.note = load()
         self.rows = [(e, rows.get(e.id, _EMPTY)) for e in exercises]
         self.points = sum(min(max(row["points"], 0), e.points) for e, row in self.rows)
@@ -168,11 +172,12 @@ class Progress:
 
     @property
     def total(self) -> str:
+        """Points and passed exercises, in words."""
         done = sum(bool(row["passed"]) for _, row in self.rows)
         points = f"{self.points} of {self.max_points} points"
         return f"{points}, {done} of {len(self.rows)} exercises passed"
 
-    def _cells(self, exercise, row) -> tuple[str, ...]:
+    def _cells(self, exercise: Exercise, row: Entry) -> tuple[str, ...]:
         known = row["outcome"] in list(Outcome)
         outcome = Outcome(row["outcome"]) if known else Outcome.NOT_ATTEMPTED
         points = f"{row['points']} of {exercise.points}"

@@ -9,6 +9,8 @@ from babygpt_course import links
 
 
 class Outcome(StrEnum):
+    """What can come of an answer."""
+
     NOT_ATTEMPTED = "not attempted"
     WRONG_TYPE = "wrong type or shape"
     WRONG_VALUE = "wrong value"
@@ -48,10 +50,12 @@ class Result:
 
     @property
     def passed(self) -> bool:
+        """Is the answer right?"""
         return self.outcome is Outcome.PASSED
 
     @property
     def headline(self) -> str:
+        """The first line: mark, exercise, outcome."""
         return f"{self.outcome.mark} {self.id} {self.title}: {self.outcome}"
 
     def __repr__(self) -> str:

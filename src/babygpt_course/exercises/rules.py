@@ -9,12 +9,15 @@ import dis
 import functools
 import inspect
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+from babygpt_course.exercises.running import Function
 
 LOOP, WHILE, COMPREHENSION = "a for loop", "a while loop", "a comprehension"
-_AST_LOOPS = {
+_AST_LOOPS: dict[type[ast.AST], str] = {
     ast.For: LOOP,
     ast.While: WHILE,
     ast.ListComp: COMPREHENSION,
@@ -33,7 +36,7 @@ class Rule:
     says: str
     think: str
 
-    def broken(self, function: Callable) -> tuple[str, str] | None:
+    def broken(self, function: Function) -> tuple[str, str] | None:
         """The first forbidden thing and the learner's line with it, or None."""
         return next(
             ((name, line) for name, line in used(function) if name in self.names), None
@@ -58,13 +61,15 @@ def forbid(names: str, think: str) -> Rule:
     return Rule("forbidden-call", frozenset(names.split()), says, think)
 
 
-def used(answer: Callable) -> Iterator[tuple[str, str]]:
+def used(answer: Function) -> Iterator[tuple[str, str]]:
     """Every loop and every name that an answer and its own helpers use, with the line.
 
     Local variables do not count: `grad = ...` is only a name. Neither do the names of the
     learner's own helpers: those are read instead.
     """
-    waiting, seen, home = _functions(answer), set(), None
+    waiting = _functions(answer)
+    seen: set[CodeType] = set()
+    home: dict[str, object] | None = None
     while waiting:
         f = waiting.pop(0)
         if f.__code__ in seen:
@@ -87,7 +92,7 @@ def used(answer: Callable) -> Iterator[tuple[str, str]]:
                 yield getattr(thing, "__name__", type(thing).__name__), line
 
 
-def _functions(thing) -> list[FunctionType]:
+def _functions(thing: Any) -> list[FunctionType]:
     """The Python functions behind a callable: a function, a partial, a class, an instance."""
     while isinstance(thing, functools.partial):
         thing = thing.func
@@ -105,18 +110,21 @@ def _functions(thing) -> list[FunctionType]:
     return [part for part in parts if isinstance(part, FunctionType)]
 
 
-def _closure(f: FunctionType) -> dict:
+def _closure(f: FunctionType) -> Mapping[str, object]:
     try:
         return inspect.getclosurevars(f).nonlocals if f.__closure__ else {}
     except ValueError:  # a cell that is still empty
         return {}
 
 
-def _from_source(f: FunctionType, around: dict) -> list[tuple[str, str, bool]]:
+def _from_source(
+    f: FunctionType, around: Mapping[str, object]
+) -> list[tuple[str, str, bool]]:
     """(name, line, is it a variable) of everything in the source of f, if it can be had.
 
     An attribute counts when it is called or belongs to a module: `x.grad` only reads.
     """
+    tree: ast.AST
     try:
         source = textwrap.dedent(inspect.getsource(f))
         tree = ast.parse(source)
@@ -129,22 +137,24 @@ def _from_source(f: FunctionType, around: dict) -> list[tuple[str, str, bool]]:
         if len(lambdas) != 1:
             return []
         tree = lambdas[0]
-    lines, found, local = source.splitlines(), [], set()
+    lines = source.splitlines()
+    found: list[tuple[int, str, bool]] = []
+    local: set[str] = set()
     called = {id(n.func) for n in ast.walk(tree) if isinstance(n, ast.Call)}
     for node in ast.walk(tree):
         match node:
             case ast.Name(name, ast.Store()) | ast.arg(name):
                 local.add(name)
-            case ast.FunctionDef(name) if node is not tree:
+            case ast.FunctionDef(name):
                 local.add(name)
             case ast.Name(name):
                 found.append((node.lineno, name, True))
             case ast.Attribute(_, name):
                 if id(node) in called or isinstance(
-                    around.get(_root(node)), ModuleType
+                    around.get(_root(node) or ""), ModuleType
                 ):
                     found.append((node.lineno, name, False))
-            case _ if type(node) in _AST_LOOPS:
+            case ast.stmt() | ast.expr() if type(node) in _AST_LOOPS:
                 found.append((node.lineno, _AST_LOOPS[type(node)], False))
     return [
         (name, lines[at - 1].strip(), variable)

@@ -14,11 +14,12 @@ import warnings
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
+Function = Callable[..., Any]  # a learner's, or like one
 CALL_SECONDS = 10.0  # a call on a small case that takes longer will not end
 
 
@@ -41,7 +42,7 @@ def time_limit(seconds: float) -> Iterator[None]:
         yield
         return
 
-    def strike(*_):
+    def strike(*_: object) -> NoReturn:
         raise Endless
 
     began = time.monotonic()
@@ -66,23 +67,24 @@ class Run:
     entered: bool = True  # False when the call itself was refused
     line: str = ""  # the learner's line that raised
     changed: int | None = None
-    args: tuple = ()  # the arguments as they are after the call
+    args: tuple[Any, ...] = ()  # the arguments as they are after the call
     seconds: float = 0.0
 
 
-def run(function: Callable, args: tuple, copy: bool = True) -> Run:
+def run(function: Function, args: tuple[Any, ...], copy: bool = True) -> Run:
     """Call `function`, on copies of `args` unless told otherwise."""
     own = copies(args) if copy else args
     out = Run(args=own)
     began = time.perf_counter()
     try:
         with usual_settings(), time_limit(CALL_SECONDS), quiet():
-            out.value = function(*own)
+            out.value = kept(function(*own))
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         out.error, out.line = error, line_of(error, function)
-        out.entered = error.__traceback__.tb_next is not None
+        trace = error.__traceback__
+        out.entered = trace is not None and trace.tb_next is not None
     out.seconds = time.perf_counter() - began
     pairs = enumerate(zip(args, own))
     out.changed = next((i for i, (a, b) in pairs if not unchanged(a, b)), None)
@@ -120,7 +122,7 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def copies(value):
+def copies(value: Any) -> Any:
     """A deep copy that keeps the strides of tensors, so that a non-contiguous input
     stays one.
     """
@@ -139,20 +141,33 @@ def copies(value):
     return deepcopy(value)
 
 
-def unchanged(before, after) -> bool:
-    if isinstance(before, Tensor):
+def kept(value: Any) -> Any:
+    """A result that later calls cannot change: a list may live on in the function."""
+    if not isinstance(value, (list, dict, tuple)):
+        return value
+    try:
+        return deepcopy(value)
+    except Exception:  # an unusual thing in it, or nested beyond measure
+        return value
+
+
+def unchanged(before: object, after: object) -> bool:
+    """Is `after`, once a copy of `before`, still equal to it?"""
+    if isinstance(before, Tensor) and isinstance(after, Tensor):
         return before.shape == after.shape and torch.equal(
             before.detach(), after.detach()
         )
     return before == after
 
 
-def line_of(error: BaseException, function: Callable) -> str:
+def line_of(error: BaseException, function: Function) -> str:
     """The last line of the learner's own code on the way to an error."""
     file = getattr(getattr(function, "__code__", None), "co_filename", None)
     mine = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
     return (
-        (mine[-1].line or linecache.getline(file, mine[-1].lineno or 0)).strip()
+        (
+            mine[-1].line or linecache.getline(mine[-1].filename, mine[-1].lineno or 0)
+        ).strip()
         if mine
         else ""
     )

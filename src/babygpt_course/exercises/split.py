@@ -11,9 +11,11 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from babygpt_course.errors import CourseError
 
+Json = dict[str, Any]  # a notebook, or a cell of one
 REGION = re.compile(
     r"^([ \t]*)# BEGIN SOLUTION\n(.*?)^[ \t]*# END SOLUTION[ \t]*(?:\n|\Z)", re.S | re.M
 )
@@ -24,7 +26,8 @@ class SplitError(CourseError):
     """A solution notebook that cannot be split."""
 
 
-def source(cell: dict) -> str:
+def source(cell: Json) -> str:
+    """The text of a cell, which the file holds line by line."""
     return "".join(cell["source"])
 
 
@@ -35,7 +38,7 @@ def stub(code: str) -> str:
         SplitError: a region is not closed or not opened.
     """
 
-    def replaced(region: re.Match) -> str:
+    def replaced(region: re.Match[str]) -> str:
         lines = [indent + text for indent, text in STUB.findall(region[2])]
         return "\n".join(lines or [f"{region[1]}raise NotImplementedError"]) + "\n"
 
@@ -47,7 +50,7 @@ def stub(code: str) -> str:
     return made.rstrip("\n")
 
 
-def exercise(notebook: dict) -> dict:
+def exercise(notebook: Json) -> Json:
     """The exercise notebook of a solution notebook."""
     cells = []
     for cell in notebook["cells"]:

@@ -15,11 +15,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from babygpt_course.errors import ConfigError
+from babygpt_course.files import replacing
 
 
 def to_safetensors(tensors: dict[str, Tensor]) -> bytes:
@@ -73,7 +75,7 @@ class LiveFigure:
     title: str
     alt: str
     picture: str
-    props: dict = field(default_factory=dict)
+    props: dict[str, Any] = field(default_factory=dict)
     tensors: dict[str, Tensor] = field(default_factory=dict)
 
     @cached_property
@@ -87,7 +89,7 @@ class LiveFigure:
         return to_safetensors(self.tensors)
 
     @cached_property
-    def widget(self):
+    def widget(self) -> Any:
         """The figure as an anywidget. Its `state` (a dict) follows what the reader does, and can be set."""
         import anywidget
         import traitlets
@@ -100,7 +102,7 @@ class LiveFigure:
         widget = Figure(props=self._props)
 
         # The numbers are sent when asked for: as a trait they would be saved in every notebook.
-        def answer(widget, content, _buffers):
+        def answer(widget: Any, content: dict[str, Any], _buffers: Any) -> None:
             if content.get("type") == "tensors":
                 widget.send({"type": "tensors"}, buffers=[self.weights])
 
@@ -131,20 +133,17 @@ class LiveFigure:
         """Where the page finds the numbers: a file named by what is in it, or the numbers."""
         if folder := os.environ.get("BABYGPT_COURSE_STATIC"):
             name = f"{self.name}-{hashlib.sha256(self.weights).hexdigest()[:12]}.safetensors"
-            path = Path(folder) / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(f"{name}.{os.getpid()}.part")
-            part.write_bytes(self.weights)
-            part.replace(path)
+            with replacing(Path(folder) / name) as part:
+                part.write_bytes(self.weights)
             return f'<script type="application/json" data-tensors-file>"{name}"</script>'
         data = base64.b64encode(self.weights).decode()
         return f'<script type="application/octet-stream" data-tensors>{data}</script>'
 
     @property
-    def _props(self) -> dict:
+    def _props(self) -> dict[str, Any]:
         return {"title": self.title, "alt": self.alt, **self.props}
 
-    def _repr_mimebundle_(self, **kwargs):
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         plain = {"text/plain": repr(self)}
         if os.environ.get("BABYGPT_COURSE_STATIC"):
             return {**plain, "text/html": self.html}
@@ -170,13 +169,15 @@ def still_panels(tables: list[tuple[str, Tensor]], alt: str) -> str:
     drawn = []
     for name, table in tables:
         png = io.BytesIO()
-        shade = {
-            "cmap": "cividis",
-            "vmin": 0,
-            "vmax": 1,
-            "metadata": {"Software": None},
-        }
-        matplotlib.image.imsave(png, table.sqrt().numpy(), format="png", **shade)
+        matplotlib.image.imsave(
+            png,
+            table.sqrt().numpy(),
+            format="png",
+            cmap="cividis",
+            vmin=0,
+            vmax=1,
+            metadata={"Software": None},  # type: ignore[dict-item]  # None leaves it out
+        )
         data = base64.b64encode(png.getvalue()).decode()
         size = f'width="{len(table)}" height="{len(table)}"'
         drawn.append(
