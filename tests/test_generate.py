@@ -8,6 +8,7 @@ from babygpt_course.errors import ConfigError, VocabularyError
 from babygpt_course.generate import filter_logits, generate, stream
 from babygpt_course.gpt import GPT, GPTConfig
 from babygpt_course.llama import Llama, LlamaConfig
+from babygpt_course.ngram import NeuralNGram
 from babygpt_course.tokenizer import CharTokenizer
 from tests.test_gpt import ids, random_gpt
 from tests.test_llama import random_llama
@@ -110,6 +111,19 @@ def test_the_order_is_temperature_then_top_k_then_top_p():
     # Squared (temperature 1/2) the first has 8/11 of all.
     assert (filter_logits(logits, 0.5, None, 0.7) > -1e9).tolist() == [[1, 0, 0, 0]]
     assert (filter_logits(logits, 1, 3, None) > -1e9).tolist() == [[1, 1, 1, 1]]
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"temperature": 1e3}, {"top_k": 2}, {"top_p": 0.9}]
+)
+def test_infinite_logits_share_all_the_probability(options):
+    inf = float("inf")
+    logits = torch.tensor([[1.0, inf, -inf, 2.0], [inf, 3.0, inf, 1e38], [0.0] * 4])
+    probs = filter_logits(logits, **options).softmax(-1)
+    assert probs[:2].tolist() == [[0, 1, 0, 0], [0.5, 0, 0.5, 0]]
+    assert probs[2].tolist() == [0.25] * 4
+    # Where nothing may be drawn there is still no distribution.
+    assert filter_logits(torch.full((1, 3), -inf), **options).softmax(-1).isnan().all()
 
 
 def test_draws_stay_inside_the_filter_and_follow_it():
@@ -226,6 +240,10 @@ def test_ids_of_another_vocabulary_and_empty_prompts_are_named():
     for model in models():
         for bad in (-1, 20):
             with pytest.raises(VocabularyError, match=r"0\.\.19"):
+                generate(model, torch.tensor([[1, bad]]), 1)
+    for model in (Bigram(5), NeuralNGram(5, 3, 4, 4)):  # 5 is the start of the n-gram
+        for bad in (-1, 5):
+            with pytest.raises(VocabularyError, match=r"0\.\.4 for this model"):
                 generate(model, torch.tensor([[1, bad]]), 1)
     with pytest.raises(ConfigError, match=r"\(B, T\)"):
         list(stream(models()[0], CharTokenizer("ab"), ""))

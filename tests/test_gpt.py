@@ -179,6 +179,24 @@ def test_dropout_acts_in_training_only():
     assert torch.equal(model(x)[0], model(x)[0])
 
 
+@pytest.mark.parametrize("tie", [True, False])
+def test_new_weights_are_those_of_a_new_model(tie):
+    config = GPTConfig(13, 8, 2, 2, 16, tie=tie, head_bias=True)
+    model = random_gpt(config)
+    new = GPT(config).state_dict()
+    torch.manual_seed(7)
+    model.init_weights()
+    used = model.state_dict()
+    for name, tensor in new.items():
+        if name.endswith("bias") or "norm" in name:
+            assert torch.equal(used[name], tensor), name
+    drawn = used["token_embedding.weight"]
+    expected = torch.empty_like(drawn).normal_(
+        std=0.02, generator=torch.Generator().manual_seed(7)
+    )
+    assert torch.equal(drawn, expected), "norms use up no chance"
+
+
 def test_a_tied_head_is_one_tensor_and_paths_can_be_switched():
     model = random_gpt(GPTConfig(20, 8, 2, 2, 16))
     assert model.head.weight is model.token_embedding.weight

@@ -166,6 +166,14 @@ def test_scores_depend_on_the_difference_of_positions_only():
     assert abs(score(9, 3) - score(9, 4)) > 1e-3
 
 
+def test_new_weights_reset_the_norms():
+    model = random_llama(LlamaConfig(16, 2, 4, 2, vocab_size=13))
+    model.init_weights()
+    norms = {n: p for n, p in model.named_parameters() if "norm" in n}
+    assert len(norms) == 5
+    assert all(torch.equal(p, torch.ones(16)) for p in norms.values())
+
+
 def test_rotary_acts_on_every_forward():
     model = random_llama(LlamaConfig(16, 2, 2, vocab_size=20, max_seq_len=8))
     x = ids(1, 8, 20)

@@ -99,8 +99,19 @@ def test_bigram_loss_is_torchs_cross_entropy_and_counts():
 def test_bigram_errors():
     with pytest.raises(ConfigError, match="at least two ids"):
         count_pairs([1], 3)
-    with pytest.raises(VocabularyError, match=r"0\.\.2"):
-        count_pairs([0, 3], 3)
+    probs, model = torch.full((3, 3), 1 / 3), Bigram(3)
+    for few in ([], [1], torch.tensor([1]), torch.ones(2, 2)):
+        with pytest.raises(ConfigError, match="at least two ids"):
+            count_nll(probs, few)
+    for bad in ([0, 3], [-1, 0], [0, -3]):
+        for use in (
+            lambda ids: count_pairs(ids, 3),
+            lambda ids: count_nll(probs, ids),
+            lambda ids: count_nll(probs, torch.tensor(ids)),
+            lambda ids: model(torch.tensor([ids])),
+        ):
+            with pytest.raises(VocabularyError, match=r"0\.\.2"):
+                use(bad)
     with pytest.raises(ConfigError, match="k must be"):
         count_probs(torch.ones(2, 2), -1)
     with pytest.raises(ConfigError, match="vocab_size"):

@@ -262,6 +262,8 @@ def test_ids_are_checked():
     for use in (model.nll, model.probs, lambda ids: model.sample(1, context=ids)):
         with pytest.raises(VocabularyError, match=r"0\.\.2"):
             use([3])
+        with pytest.raises(VocabularyError, match=r"0\.\.2"):
+            use([-1, 0, 1, 2])  # however little of it counts
     for use in (lambda: model.fit([], 3), lambda: model.nll([])):
         with pytest.raises(ConfigError, match="no ids"):
             use()

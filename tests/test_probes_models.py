@@ -251,6 +251,32 @@ def test_a_second_call_that_gives_nothing():
     assert not found and found.data["call"] == 2 and "None" in found.finding
 
 
+class KeepsItsPast(GPT):
+    """It reads, and answers, all that it was ever given."""
+
+    past = None
+
+    def forward(self, idx, targets=None):
+        self.past = idx if self.past is None else torch.cat([self.past, idx], dim=1)
+        return super().forward(self.past, targets)
+
+
+@pytest.mark.parametrize(
+    "probe",
+    [probes.is_deterministic, probes.is_causal, probes.is_batch_independent],
+)
+def test_a_model_that_keeps_its_past(probe):
+    found = probe(KeepsItsPast(GPTConfig(13, 20, 2, 2, 16)), torch.ones(2, 4).long())
+    assert not found and "shape (2, 8, 13), not (2, 4, 13)" in found.finding
+
+
+@pytest.mark.parametrize("calls", [1, 0, -2])
+def test_one_call_has_nothing_to_compare(calls):
+    with pytest.raises(ConfigError, match=f"calls = {calls}. Ask for at least 2"):
+        probes.is_deterministic(gpt(), calls=calls)
+    assert probes.is_deterministic(gpt(), calls=2)
+
+
 def test_dropout_that_does_not_listen_to_eval():
     model = gpt()
     model.dropout = nn.Module()
@@ -297,6 +323,27 @@ def test_evidence_of_rope_says_how_much():
 
 
 # --- cache
+
+
+def test_two_positions_do_not_say_what_is_relative():
+    for T in (1, 2):
+        short = Llama(LlamaConfig(16, 1, 2, vocab_size=13, max_seq_len=T))
+        with pytest.raises(ConfigError, match=f"at least 3; this is T = {T}"):
+            probes.rope_is_relative(short)
+        with pytest.raises(ConfigError, match="at least 3"):
+            probes.rope_is_relative(make_llama(), T=T)
+    assert probes.rope_is_relative(make_llama(), T=3)
+
+
+def test_attention_that_keeps_no_weights_is_named(monkeypatch):
+    def forgets(self, q, k, v, mask, causal):
+        return attention.scaled_dot_product_attention(q, k, v, is_causal=causal)
+
+    monkeypatch.setattr(attention.Attention, "attend", forgets)
+    model = make_llama(fused=True)
+    with pytest.raises(ConfigError, match="GroupedQueryAttention, has no weights"):
+        probes.rope_is_relative(model)
+    assert model.blocks[0].attention.fused, "the path is given back"
 
 
 class AtPositionZero(nn.Module):

@@ -121,6 +121,18 @@ def test_dates_errors():
         Seq2SeqConfig(n_embd=10)
     with pytest.raises(ConfigError, match="40 source positions are more"):
         Seq2Seq().encode(torch.ones(1, 40, dtype=torch.int64))
+    with pytest.raises(ConfigError, match="no texts to encode"):
+        seq2seq.encode([])
+    model, source = Seq2Seq(), seq2seq.encode(["5 march 1998"])
+    longer = torch.full((1, 12), 3)
+    for use in (
+        lambda: model(source, longer),
+        lambda: model.decode(longer, model.encode(source), source),
+    ):
+        with pytest.raises(
+            ConfigError, match="12 target positions are more than targe"
+        ):
+            use()
 
 
 # --- images

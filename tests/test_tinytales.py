@@ -234,6 +234,26 @@ def test_small_grammar_is_exact_in_every_number():
     assert ambiguities(grammar) == []
 
 
+def test_words_are_those_of_all_choices_that_touch_them():
+    grammar = Grammar.from_toml(
+        """
+        [kind.end]
+        "d" = {}
+        "'s go" = {}
+        [plot.only]
+        vars.x = "end"
+        tell = ["line"]
+        line = ["[a|b]x[c|d]y{x}, {x}-{x}z[.|!]", "It's [a|A]y{x}"]
+        """
+    )
+    assert grammar.words == {
+        w
+        for text in enumerate_stories(grammar)
+        for w in re.findall(r"[A-Za-z]+(?:'[a-z]+)?", text)
+    }
+    assert {"bxdyd", "axcy's", "It's", "Ayd", "go"} <= grammar.words
+
+
 def test_an_ambiguous_text_has_the_sum_of_its_derivations():
     grammar = Grammar.from_toml(AMBIGUOUS)
     texts = enumerate_stories(grammar)

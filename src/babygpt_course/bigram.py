@@ -18,18 +18,7 @@ def count_pairs(ids: Tensor | list[int], vocab_size: int) -> Tensor:
         ConfigError: fewer than two ids, so there is no pair.
         VocabularyError: an id is outside 0..V-1.
     """
-    ids = torch.as_tensor(ids, dtype=torch.int64)
-    if ids.ndim != 1 or len(ids) < 2:
-        raise ConfigError(
-            "Counting pairs needs one sequence of at least two ids; "
-            f"got shape {tuple(ids.shape)}."
-        )
-    if ids.min() < 0 or ids.max() >= vocab_size:
-        raise VocabularyError(
-            f"Ids must lie in 0..{vocab_size - 1}; "
-            f"these go from {int(ids.min())} to {int(ids.max())}. "
-            "Was the text encoded with another tokenizer?"
-        )
+    ids = _sequence(ids, vocab_size)
     pair = ids[:-1] * vocab_size + ids[1:]  # (N-1,) one number per (previous, next)
     counts = torch.bincount(pair, minlength=vocab_size**2)  # (V * V,)
     return counts.view(vocab_size, vocab_size)  # (V, V)
@@ -56,9 +45,33 @@ def count_nll(probs: Tensor, ids: Tensor | list[int]) -> float:
     """Mean of -log p(next | previous) over a sequence, in nats per character.
 
     It is infinite when the sequence holds a pair whose probability is 0.
+
+    Raises:
+        ConfigError: fewer than two ids, so there is no pair.
+        VocabularyError: an id is outside 0..V-1.
     """
-    ids = torch.as_tensor(ids, dtype=torch.int64)
+    ids = _sequence(ids, len(probs))
     return float(-probs[ids[:-1], ids[1:]].log().mean())
+
+
+def _sequence(ids: Tensor | list[int], vocab_size: int) -> Tensor:
+    ids = torch.as_tensor(ids, dtype=torch.int64)
+    if ids.ndim != 1 or len(ids) < 2:
+        raise ConfigError(
+            "Pairs need one sequence of at least two ids; "
+            f"got shape {tuple(ids.shape)}. Give a longer text."
+        )
+    if ids.min() < 0 or ids.max() >= vocab_size:
+        raise _unknown(ids, vocab_size)
+    return ids
+
+
+def _unknown(ids: Tensor, vocab_size: int) -> VocabularyError:
+    return VocabularyError(
+        f"Ids must lie in 0..{vocab_size - 1}; "
+        f"these go from {int(ids.min())} to {int(ids.max())}. "
+        "Was the text encoded with another tokenizer?"
+    )
 
 
 class Bigram(nn.Module):
@@ -72,6 +85,7 @@ class Bigram(nn.Module):
         super().__init__()
         if vocab_size < 1:
             raise ConfigError(f"vocab_size must be at least 1; got {vocab_size}.")
+        self.vocab_size = vocab_size
         self.logits = nn.Parameter(torch.zeros(vocab_size, vocab_size))
 
     @classmethod
@@ -85,8 +99,15 @@ class Bigram(nn.Module):
     def forward(
         self, idx: Tensor, targets: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """idx (B, T) -> logits (B, T, V), and with targets (B, T) the loss in nats."""
-        logits = self.logits[idx]  # (B, T) -> (B, T, V): one row per previous id
+        """idx (B, T) -> logits (B, T, V), and with targets (B, T) the loss in nats.
+
+        Raises:
+            VocabularyError: an id is outside 0..V-1; on a GPU it is CUDA's own error.
+        """
+        try:  # one row per previous id: self.logits[idx], but -1 is not the last row
+            logits = F.embedding(idx, self.logits)  # (B, T) -> (B, T, V)
+        except IndexError:
+            raise _unknown(idx, self.vocab_size) from None
         if targets is None:
             return logits, None
         return logits, F.cross_entropy(logits.flatten(0, 1), targets.flatten())

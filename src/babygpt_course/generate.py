@@ -105,10 +105,12 @@ def filter_logits(
 
     In this order: divide by the temperature (> 0); keep the `top_k` largest and their
     equals (Fan et al. 2018); keep the fewest that together have probability `top_p`
-    (Holtzman et al. 2020, section 3.1).
+    (Holtzman et al. 2020, section 3.1). Logits of +inf share all the probability.
     """
+    infinite = logits == math.inf  # (B, V): inf - inf would be no number
     # Only differences count; from the largest they cannot overflow, however cold it is.
     logits = (logits - logits.amax(dim=-1, keepdim=True)) / temperature  # (B, V)
+    logits = logits.masked_fill(infinite, 0.0)
     if top_k is not None:
         least = logits.topk(min(top_k, logits.shape[-1])).values[:, -1:]  # (B, 1)
         logits = logits.masked_fill(logits < least, -math.inf)
@@ -182,7 +184,7 @@ def _check(
             "idx must have shape (B, T) with T >= 1, the text to go on from; "
             f"got {tuple(idx.shape)}."
         )
-    V = getattr(getattr(model, "config", None), "vocab_size", None)
+    V = getattr(getattr(model, "config", model), "vocab_size", None)
     if V is not None and idx.numel() and not 0 <= int(idx.min()) <= int(idx.max()) < V:
         raise VocabularyError(
             f"Ids must lie in 0..{V - 1} for this model; these go from {int(idx.min())} "

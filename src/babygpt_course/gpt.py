@@ -129,7 +129,7 @@ class GPT(nn.Module):
     def init_weights(self) -> None:
         """Draw new weights: normal, std 0.02; what is added to the stream gets less.
 
-        2 * n_layer terms are summed, so each starts 1 / sqrt(2 * n_layer) as large
+        Biases start at 0 and the weights of norms at 1. 2 * n_layer terms are summed, so each starts 1 / sqrt(2 * n_layer) as large
         (Radford et al. 2019, section 2.3).
         """
         for name, parameter in self.named_parameters():
@@ -138,7 +138,9 @@ class GPT(nn.Module):
             elif name.endswith("proj.weight"):
                 std = 0.02 / math.sqrt(2 * self.config.n_layer)
                 nn.init.normal_(parameter, std=std)
-            elif "norm" not in name:
+            elif "norm" in name:
+                nn.init.ones_(parameter)
+            else:
                 nn.init.normal_(parameter, std=0.02)
 
     def tie_weights(self) -> None:

@@ -15,12 +15,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any, NoReturn, TypeVar
 
 from babygpt_course.errors import ConfigError
 
 WORD = re.compile(r"[A-Za-z]+(?:'[a-z]+)?")  # letters, with an ending as in Tom's
+BREAK = re.compile(r"[^A-Za-z']+")  # where no word goes on
 PART = re.compile(r"\{(\w+)(?:\.(\w+))?\}|\[([^\[\]]*)\]")  # {hero.he} or [big|huge]
 
 T = TypeVar("T")
@@ -463,14 +464,17 @@ class Grammar:
 
     @cached_property
     def words(self) -> frozenset[str]:
-        """Every word that can occur."""
+        """Every word that can occur, choices inside one word taken as independent."""
         words: set[str] = set()
         for *_, texts, _ in self.patterns():
-            first = [next(iter(options)) for options in texts]
-            for i, options in enumerate(texts):
-                before, after = "".join(first[:i]), "".join(first[i + 1 :])
-                for text in options:
-                    words.update(WORD.findall(before + text + after))
+            begun = {""}  # what the next part of the pattern may go on with
+            for options in texts:
+                ends = set()
+                for start, text in product(begun, options):
+                    *whole, end = BREAK.split(start + text)
+                    words.update(WORD.findall(" ".join(whole)))
+                    ends.add(end)
+                begun = ends  # {""} after the last part: it ends in a space or a break
         return frozenset(words)
 
 

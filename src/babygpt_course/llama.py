@@ -230,12 +230,17 @@ class Llama(nn.Module):
         return self.config.max_seq_len
 
     def init_weights(self) -> None:
-        """Draw new weights: normal, std 0.02; what is added to the stream gets less."""
+        """Draw new weights: normal, std 0.02; what is added to the stream gets less.
+
+        The weights of norms start at 1.
+        """
         for name, parameter in self.named_parameters():
             if name.endswith(("wo.weight", "w2.weight")):
                 std = 0.02 / math.sqrt(2 * self.config.n_layers)
                 nn.init.normal_(parameter, std=std)
-            elif "norm" not in name:
+            elif "norm" in name:
+                nn.init.ones_(parameter)
+            else:
                 nn.init.normal_(parameter, std=0.02)
 
     def tie_weights(self) -> None:

@@ -6,6 +6,8 @@ too. Jordan et al. 2024, kellerjordan.github.io/posts/muon.
 """
 
 from collections import defaultdict
+from collections.abc import Callable
+from typing import overload
 
 import torch
 from torch import Tensor, nn
@@ -62,10 +64,20 @@ class Muon(torch.optim.Optimizer):
                         f"{tuple(p.shape)}. Give it to AdamW."
                     )
 
-    # torch's own may call a closure that gives the loss.
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One step for every matrix that has a gradient; it takes no closure."""
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """One step for every matrix that has a gradient.
+
+        A closure computes the gradients first; the loss that it gives is returned.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for group in self.param_groups:
             lr, momentum = group["lr"], group["momentum"]
             # to orthogonalize them at once
@@ -81,6 +93,7 @@ class Muon(torch.optim.Optimizer):
                 for p, update in zip(matrices, updates):
                     p.mul_(1 - lr * group["weight_decay"])
                     p.add_(update, alpha=-lr * max(1, m / n) ** 0.5)
+        return loss
 
     def _direction(self, p: nn.Parameter, momentum: float) -> Tensor:
         """The running mean of the gradients, looking one step ahead (Nesterov)."""

@@ -193,7 +193,8 @@ class NGram:
             raise ConfigError(f"n must be at least 0; got {n}.")
         if isinstance(generator, int):
             generator = torch.Generator().manual_seed(generator)
-        ids = [int(i) for i in context]
+        self._fitted()
+        ids: list[int] = _sequence(context, self.vocab_size).tolist()
         start = len(ids)
         for _ in range(n):
             probs = self.probs(ids[max(0, len(ids) - self.order + 1) :])

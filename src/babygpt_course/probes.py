@@ -3,7 +3,8 @@
 Each returns evidence: what was changed, what moved, by how much, and whether that is as
 it should be. A model is called as `model(idx)` with ids (B, T) and gives logits (B, T,
 V), or a tuple that starts with them; probes put it in eval mode, without gradients. Ids
-may be given; a model with `config.vocab_size` and `block_size` is asked random ones.
+may be given; a model with `config.vocab_size` and `block_size` is asked random ones,
+and any other without ids is a ConfigError.
 """
 
 import math
@@ -12,12 +13,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from babygpt_course.attention import Attention, KVCache
 from babygpt_course.errors import ConfigError
 
 # In units of the spread of the logits. Rounding moves them by about a millionth
@@ -31,7 +33,7 @@ class Evidence:
 
     ok: bool
     finding: str
-    data: dict = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return self.ok
@@ -92,13 +94,53 @@ def below_floor(loss: float, floor: float, tolerance: float = 0.0) -> Evidence:
     )
 
 
+def is_lossless(tokenizer: Any, text: str) -> Evidence:
+    """Does a text come back from a tokenizer as it went in?
+
+    `tokenizer` has encode(text) -> ids and decode(ids) -> text. Ask with what its
+    training text lacked: line breaks, runs of spaces, accents, other scripts, emoji.
+    """
+    try:
+        ids = list(tokenizer.encode(text))
+        back = tokenizer.decode(ids)
+    except Exception as error:  # whatever the code under test does
+        return Evidence(
+            False,
+            f"the text has no ids: {type(error).__name__}: {error}",
+            {"at": None, "lost": {}},
+        )
+    if back == text:
+        return Evidence(
+            True,
+            f"{len(text):,} characters became {len(ids):,} ids and came back the same",
+            {"ids": len(ids)},
+        )
+    at = next(
+        (i for i, (a, b) in enumerate(zip(text, back)) if a != b),
+        min(len(text), len(back)),
+    )
+    near = slice(max(0, at - 6), at + 8)
+    lost = dict((Counter(text) - Counter(back)).most_common())
+    finding = (
+        f"the text does not come back: at character {at}, {text[near]!r} became "
+        f"{back[near]!r}"
+    )
+    if lost:
+        finding += f"; lost: {_some([f'{c!r} {n} times' for c, n in lost.items()], 4)}"
+    return Evidence(False, finding, {"at": at, "lost": lost, "ids": len(ids)})
+
+
 # --- what may depend on what ----------------------------------------------------------
 
 
 def is_causal(model: nn.Module, idx: Tensor | None = None) -> Evidence:
     """Does any position see a later one? Then it is trained on its own answers.
 
-    Each token of idx (B, T) is changed in turn; no logit before it may move.
+    Each token of idx (B, T) is changed in turn; no logit before it may move. A model
+    whose logits change their shape from call to call is a fault too.
+
+    Raises:
+        ConfigError: fewer than 2 positions.
     """
     idx = _ids(model, idx)
     if idx.shape[1] < 2:
@@ -108,11 +150,14 @@ def is_causal(model: nn.Module, idx: Tensor | None = None) -> Evidence:
     with _asking(model):
         base = _logits(model, idx)  # (B, T, V)
         scale = _scale(base)
-        worst: dict = {"by": 0.0}
+        worst: dict[str, Any] = {"by": 0.0}
         for t in range(1, idx.shape[1]):
             changed = idx.clone()
             changed[:, t] = (changed[:, t] + 1) % base.shape[-1]
-            moved = _difference(_logits(model, changed), base)[:, :t]  # (B, t, V)
+            got = _attempt(model, changed, base.shape)
+            if isinstance(got, str):
+                return _no_comparison("token", t, got)
+            moved = _difference(got, base)[:, :t]  # (B, t, V)
             by = float(moved.max()) / scale
             if by > worst["by"]:
                 at = moved.amax(dim=(0, 2)) / scale > TOLERANCE  # (t,)
@@ -137,11 +182,47 @@ def is_causal(model: nn.Module, idx: Tensor | None = None) -> Evidence:
     )
 
 
+def reads_newest(model: nn.Module, idx: Tensor) -> Evidence:
+    """Does a prediction depend on the newest token, the one right before it?
+
+    A window that ends one token early makes a skip-gram: it trains, and its text looks
+    plausible. The last tokens of idx (B, T) are changed one at a time, the newest first,
+    until the logits of the last position move.
+    """
+    with _asking(model):
+        base = _logits(model, idx)[:, -1]  # (B, V)
+        scale = _scale(base)
+        for age in range(idx.shape[1]):  # 0: the newest
+            changed = idx.clone()
+            changed[:, -1 - age] = (changed[:, -1 - age] + 1) % base.shape[-1]
+            by = float(_difference(_logits(model, changed)[:, -1], base).max()) / scale
+            if by > TOLERANCE:
+                break
+        else:
+            return Evidence(False, "no token moves the last prediction", {"age": None})
+    data = {"age": age, "by": by}
+    if age:
+        return Evidence(
+            False,
+            f"changing the newest token moves nothing; the first that moves the last "
+            f"prediction stands {age} before it: the context ends too early",
+            data,
+        )
+    return Evidence(
+        True,
+        f"changing the newest token moves the last prediction by {_amount(by)}",
+        data,
+    )
+
+
 def is_batch_independent(model: nn.Module, idx: Tensor | None = None) -> Evidence:
     """Does a text in a batch depend on its neighbors?
 
     Each row of idx (B, T) is changed in turn, and no other row may move; and each row
     alone must give what it gives in the batch.
+
+    Raises:
+        ConfigError: fewer than 2 rows.
     """
     idx = _ids(model, idx, B=3)
     B = len(idx)
@@ -153,8 +234,10 @@ def is_batch_independent(model: nn.Module, idx: Tensor | None = None) -> Evidenc
         for b in range(B):
             changed = idx.clone()
             changed[b] = (changed[b] + 1) % base.shape[-1]
-            moved = _difference(_logits(model, changed), base).amax(dim=(1, 2))  # (B,)
-            moved = moved / scale
+            got = _attempt(model, changed, base.shape)
+            if isinstance(got, str):
+                return _no_comparison("row", b, got)
+            moved = _difference(got, base).amax(dim=(1, 2)) / scale  # (B,)
             rows = [r for r in range(B) if r != b and moved[r] > TOLERANCE]
             if rows:
                 by = float(moved[rows].max())
@@ -166,13 +249,12 @@ def is_batch_independent(model: nn.Module, idx: Tensor | None = None) -> Evidenc
                 )
         by = 0.0
         for b in range(B):
-            alone, error = _attempt(partial(_logits, model, idx[b : b + 1]))
-            if error or alone.shape != base[b : b + 1].shape:
-                got = error or f"logits of shape {tuple(alone.shape)}"
+            alone = _attempt(model, idx[b : b + 1], base[b : b + 1].shape)
+            if isinstance(alone, str):
                 return Evidence(
                     False,
                     f"row {b} alone, with the shape {tuple(idx[b : b + 1].shape)}, "
-                    f"gives {got}: a batch size is built into the model",
+                    f"gives {alone}: a batch size is built into the model",
                     {"changed": "batch size", "moved": b, "by": math.inf},
                 )
             by = max(by, float(_difference(alone[0], base[b]).max()) / scale)
@@ -197,16 +279,24 @@ def is_deterministic(
 
     Ask a model that has not been called before: some faults show in the first call
     only.
+
+    Raises:
+        ConfigError: fewer than 2 calls.
     """
+    if calls < 2:
+        raise ConfigError(
+            f"is_deterministic compares calls with each other; got calls = {calls}. "
+            "Ask for at least 2."
+        )
     idx = _ids(model, idx)
     with _asking(model):
-        outputs = []
+        outputs: list[Tensor] = []
         for call in range(1, calls + 1):
-            logits, error = _attempt(partial(_logits, model, idx))
-            if error:
+            logits = _attempt(model, idx, outputs[0].shape if outputs else None)
+            if isinstance(logits, str):
                 return Evidence(
                     False,
-                    f"call {call} of {calls} with the same ids failed: {error}",
+                    f"call {call} of {calls} with the same ids gave {logits}",
                     {"call": call},
                 )
             outputs.append(logits)
@@ -235,14 +325,14 @@ def block_calls(
 ) -> Evidence:
     """Is each block called once in a forward pass?
 
-    `blocks` are model.blocks if not given.
+    `blocks` are model.blocks if not given; idx is (B, T).
     """
     idx = _ids(model, idx)
-    blocks = list(model.blocks if blocks is None else blocks)
+    blocks = list(cast(nn.ModuleList, model.blocks) if blocks is None else blocks)
     calls = [0] * len(blocks)
 
-    def count(i: int) -> Callable:
-        def hook(module, args):
+    def count(i: int) -> Callable[[nn.Module, Any], None]:
+        def hook(module: nn.Module, args: Any) -> None:
             calls[i] += 1
 
         return hook
@@ -270,7 +360,7 @@ def collapses_to_affine(model: nn.Module, inputs: Tensor | None = None) -> Evide
     inputs = _ids(model, None) if inputs is None else inputs
     seen: list[tuple[str, nn.Linear, Tensor, Tensor]] = []
 
-    def keep(name: str) -> Callable:
+    def keep(name: str) -> Callable[[nn.Linear, tuple[Tensor], Tensor], None]:
         return lambda module, args, out: seen.append((name, module, args[0], out))
 
     linears = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear)]
@@ -322,27 +412,26 @@ def cache_matches(model: nn.Module, idx: Tensor | None = None) -> Evidence:
     """
     idx = _ids(model, idx)
     T = idx.shape[1]
+    new_cache = cast(Callable[[int], list[KVCache]], model.new_cache)
     with _asking(model):
         base = _logits(model, idx)  # (B, T, V)
         scale = _scale(base)
         for prompt in (max(T // 2, 1), 1):
-            cache = model.new_cache(len(idx))
+            cache = new_cache(len(idx))
             at = 0
-            moved = []
+            differences = []
             for end in [prompt, *range(prompt + 1, T + 1)]:
-                logits, error = _attempt(
-                    partial(_logits, model, idx[:, at:end], cache=cache)
-                )
-                if error or logits.shape != base[:, at:end].shape:
-                    got = error or f"logits of shape {tuple(logits.shape)}"
+                whole = base[:, at:end]
+                got = _attempt(model, idx[:, at:end], whole.shape, cache=cache)
+                if isinstance(got, str):
                     return Evidence(
                         False,
                         f"with {at} positions in the cache, {end - at} more give {got}",
                         {"prompt": prompt, "position": at, "by": math.inf},
                     )
-                moved.append(_difference(logits, base[:, at:end]).amax(dim=(0, 2)))
+                differences.append(_difference(got, whole).amax(dim=(0, 2)))
                 at = end
-            moved = torch.cat(moved) / scale  # (T,)
+            moved = torch.cat(differences) / scale  # (T,)
             wrong = (moved > TOLERANCE).nonzero().flatten().tolist()
             if wrong:
                 by = float(moved.max())
@@ -368,10 +457,19 @@ def rope_is_relative(model: nn.Module, T: int = 12) -> Evidence:
     itself, must then be one number for each distance i - j. It is asked twice, since a
     rotation that is applied once per process is there in the first call only. For
     models whose `blocks[0].attention` keeps its `.weights`, as those of the course do
-    when not fused.
+    when not fused. The property is that of Su et al. 2021, section 3.1.
+
+    Raises:
+        ConfigError: fewer than 3 positions, or attention that keeps no weights.
     """
     T = min(T, getattr(model, "block_size", T))
-    attention = model.blocks[0].attention
+    if T < 3:
+        raise ConfigError(
+            "rope_is_relative compares pairs at the same distance, which takes T of at "
+            f"least 3; this is T = {T}. Ask with a larger T, of a model that reads it."
+        )
+    block = cast(nn.ModuleList, model.blocks)[0]
+    attention = cast(Attention, block.attention)
     device = next(model.parameters()).device
     idx = torch.zeros(1, T, dtype=torch.int64, device=device)
     fused, attention.fused = attention.fused, False
@@ -380,6 +478,12 @@ def rope_is_relative(model: nn.Module, T: int = 12) -> Evidence:
             weights = []
             for _ in range(2):
                 _logits(model, idx)
+                if attention.weights is None:
+                    raise ConfigError(
+                        f"blocks[0].attention, a {type(attention).__name__}, has no "
+                        "weights after a call. It must keep its attention weights "
+                        "(B, H, T, T) in `.weights` when `.fused` is False."
+                    )
                 weights.append(attention.weights[0].double())  # (H, T, T)
     finally:
         attention.fused = fused
@@ -430,21 +534,24 @@ def per_position_loss(
     later tokens leak, all positions but the last, which has none, are far too good: the
     last one is worse than the mean of the others by more than `tolerance` nats and 4
     standard errors.
+
+    Raises:
+        ConfigError: a text too short for two windows of block_size, or that is below 2.
     """
-    T = block_size or model.block_size
+    T = block_size or cast(int, model.block_size)
     n = (len(ids) - 1) // T  # windows
     if n < 2 or T < 2:
         raise ConfigError(
             f"{len(ids)} ids are too few for two windows of {T}. Use a longer text."
         )
     x, y = ids[: n * T].view(n, T), ids[1 : n * T + 1].view(n, T)
-    losses = []
+    parts = []
     with _asking(model):
-        for xs, ys in zip(x.split(256), y.split(256)):
+        for xs, ys in zip(torch.split(x, 256), torch.split(y, 256)):
             logits = _logits(model, xs)  # (B, T, V)
             loss = F.cross_entropy(logits.flatten(0, 1), ys.flatten(), reduction="none")
-            losses.append(loss.view_as(ys))
-    losses = torch.cat(losses).double()  # (n, T)
+            parts.append(loss.view_as(ys))
+    losses = torch.cat(parts).double()  # (n, T)
     loss = losses.mean(dim=0)  # (T,)
     rest = float(loss[:-1].mean())
     excess = float(loss[-1]) - rest
@@ -470,7 +577,7 @@ def times_the_model(
     """
     calls = 0
 
-    def wait(module, args):
+    def wait(module: nn.Module, args: Any) -> None:
         nonlocal calls
         calls += 1
         time.sleep(delay)
@@ -528,18 +635,35 @@ def _ids(model: nn.Module, idx: Tensor | None, B: int = 2) -> Tensor:
     return idx.to(next(model.parameters()).device)
 
 
-def _logits(model: nn.Module, idx: Tensor, **options) -> Tensor:
+def _logits(model: nn.Module, idx: Tensor, **options: Any) -> Tensor:
     out = model(idx, **options)
-    return out[0] if isinstance(out, tuple) else out
+    logits: Tensor = out[0] if isinstance(out, tuple) else out
+    return logits
 
 
-def _attempt(call: Callable[[], Tensor]) -> tuple[Tensor, None] | tuple[None, str]:
-    """What a call gives, or in words why it gave no tensor."""
+def _attempt(
+    model: nn.Module, idx: Tensor, shape: torch.Size | None = None, **options: Any
+) -> Tensor | str:
+    """The logits, or in words why there are none, or none of the shape."""
     try:
-        out = call()
+        out = _logits(model, idx, **options)
     except Exception as error:  # whatever the code under test does
-        return None, f"{type(error).__name__}: {error}"
-    return (out, None) if isinstance(out, Tensor) else (None, f"{out!r}, not logits")
+        return f"{type(error).__name__}: {error}"
+    if not isinstance(out, Tensor):
+        return f"{out!r}, not logits"
+    if shape is not None and out.shape != shape:
+        return f"logits of shape {tuple(out.shape)}, not {tuple(shape)}"
+    return out
+
+
+def _no_comparison(what: str, at: int, got: str) -> Evidence:
+    """The finding that a later call gave no logits, or none of the first one's shape."""
+    return Evidence(
+        False,
+        f"with {what} {at} changed, another call gives {got}: the model keeps something "
+        "between calls, or cannot read the changed ids",
+        {"changed": at, "by": math.inf},
+    )
 
 
 def _difference(a: Tensor, b: Tensor) -> Tensor:
@@ -568,7 +692,7 @@ def _amount(by: float) -> str:
     return f"{by:.2g} of their spread"
 
 
-def _some(items: Sequence, n: int = 8) -> str:
+def _some(items: Sequence[object], n: int = 8) -> str:
     """The first few of a list."""
     more = f", ... {len(items)} in all" if len(items) > n else ""
     return ", ".join(map(str, items[:n])) + more

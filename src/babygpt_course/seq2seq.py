@@ -77,8 +77,11 @@ def encode(texts: list[str]) -> Tensor:
     """Texts as ids (B, S), padded with PAD to the longest; upper case counts as lower.
 
     Raises:
+        ConfigError: no texts.
         VocabularyError: a character that no date has.
     """
+    if not texts:
+        raise ConfigError("There are no texts to encode. Give a list of at least one.")
     rows = []
     for text in texts:
         for c in text.lower():
@@ -206,8 +209,17 @@ class Seq2Seq(nn.Module):
         return x
 
     def decode(self, written: Tensor, memory: Tensor, source: Tensor) -> Tensor:
-        """written ids (B, T), START first -> logits (B, T, V) of what follows each."""
+        """written ids (B, T), START first -> logits (B, T, V) of what follows each.
+
+        Raises:
+            ConfigError: more than target_length positions.
+        """
         T = written.shape[1]
+        if self.config.target_length < T:
+            raise ConfigError(
+                f"{T} target positions are more than target_length = "
+                f"{self.config.target_length}. Shorten the target."
+            )
         seen = (source != PAD)[:, None, None]  # (B, S) -> (B, 1, 1, S)
         x = self.token_embedding(written) + self.target_position.weight[:T]  # (B, T, C)
         for block in self.decoder:
@@ -219,6 +231,9 @@ class Seq2Seq(nn.Module):
         """source (B, S), targets (B, T) -> logits (B, T, V), mean cross-entropy in nats.
 
         The decoder is given the right characters so far ("teacher forcing").
+
+        Raises:
+            ConfigError: more than source_length or target_length positions.
         """
         written = F.pad(targets[:, :-1], (1, 0), value=START)  # (B, T): one step later
         logits = self.decode(written, self.encode(source), source)  # (B, T, V)
