@@ -1,9 +1,8 @@
 """The figures' JavaScript: equal to PyTorch in float64, able to notice faults, bundled and small."""
 
-import base64
 import gzip
 import hashlib
-import json
+import importlib
 import os
 import re
 import shutil
@@ -11,10 +10,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import torch
 
-from babygpt_course.bigram import count_pairs, count_probs
-from babygpt_course.live import to_safetensors
+from tests.figures import write
 
 ROOT = Path(__file__).resolve().parent.parent
 FIGURES, STATIC = ROOT / "figures", ROOT / "src" / "babygpt_course" / "static"
@@ -22,82 +19,24 @@ BUNDLES = sorted(STATIC.glob("*.js"))
 KILOBYTE = 1024
 
 
-def random_numbers(seed: int, n: int) -> list[float]:
-    """The Python twin of figures/runtime/rng.mjs (mulberry32)."""
-    word, out = 0xFFFFFFFF, []
-    state = seed & word
-    for _ in range(n):
-        state = (state + 0x6D2B79F5) & word
-        t = ((state ^ (state >> 15)) * (state | 1)) & word
-        t ^= (t + ((t ^ (t >> 7)) * (t | 61))) & word
-        out.append((t ^ (t >> 14)) / 2**32)
-    return out
-
-
-def table(logits, counts) -> dict:
-    """Golden values of one pair of tables, in float64, from the float32 logits that JavaScript sees."""
-    logits, counts = logits.float().double(), counts.double()
-    p, logq = count_probs(counts), torch.log_softmax(logits, 1)
-    kl = (torch.xlogy(p, p) - p * logq).sum(1)
-    made = {
-        "logits": logits,
-        "counts": counts,
-        "softmax": torch.softmax(logits, 1),
-        "log_softmax": logq,
-        "counted": p,
-        "cross_entropy": -(p * logq).sum(1),
-        "kl": kl,
-        "mean_kl": (counts.sum(1) / counts.sum()) @ kl,
-    }
-    return {name: value.tolist() for name, value in made.items()}
-
-
-def half(value: float) -> str | None:
-    """For JSON, which has neither NaN nor infinity nor a reliable minus zero."""
-    return None if value != value else str(value).replace("inf", "Infinity")
+NAMES = sorted(
+    f.stem for f in (ROOT / "tests" / "figures").glob("*.py") if f.stem != "__init__"
+)
+MODULES = {name: importlib.import_module(f"tests.figures.{name}") for name in NAMES}
+FAULTS = {
+    f"{name}: {what}": fault
+    for name, module in MODULES.items()
+    for what, fault in module.FAULTS.items()
+}
 
 
 @pytest.fixture(scope="module")
 def golden(tmp_path_factory) -> Path:
-    torch.manual_seed(0)
-    text = (
-        "the queen and the quiet cat sat by the sea, and the sea was quiet too.\n" * 9
-    )
-    chars = sorted(set(text))
-    counts = count_pairs([chars.index(c) for c in text], len(chars))
-    codes = torch.arange(2**16, dtype=torch.int32).to(torch.int16).view(torch.float16)
-    tensors = {
-        "counts": counts,
-        "stages": torch.randn(2, 3, 5),
-        "one": torch.tensor([2.0**-24]),
-    }
-    values = {
-        "tables": {
-            "small": table(torch.randn(4, 4), torch.randint(0, 9, (4, 4))),
-            "large logits": table(90 * torch.randn(7, 7), torch.randint(0, 2, (7, 7))),
-            "text": table(torch.log(counts + 0.1), counts),
-            "a row never seen": table(
-                torch.randn(3, 3), torch.tensor([[1, 0, 2], [0, 0, 0], [5, 1, 0]])
-            ),
-        },
-        "rng": {seed: random_numbers(seed, 50) for seed in (0, 1, 1337, 2**32 - 1)},
-        "f16": [half(v) for v in codes.tolist()],
-        "file": {
-            "base64": base64.b64encode(to_safetensors(tensors)).decode(),
-            "tensors": {
-                name: {
-                    "shape": list(t.shape),
-                    "values": (t.half().double() if t.is_floating_point() else t)
-                    .flatten()
-                    .tolist(),
-                }
-                for name, t in tensors.items()
-            },
-        },
-    }
-    file = tmp_path_factory.mktemp("golden") / "golden.json"
-    file.write_text(json.dumps(values, allow_nan=False))
-    return file
+    """A folder with <name>.json for each file in tests/figures: what PyTorch says in float64."""
+    folder = tmp_path_factory.mktemp("golden")
+    for name, module in MODULES.items():
+        write(module.golden(), folder / f"{name}.json")
+    return folder
 
 
 def node() -> str:
@@ -112,51 +51,29 @@ def node() -> str:
 
 
 def run_suite(
-    golden: Path, runtime: Path = FIGURES / "runtime"
+    golden: Path, *names: str, runtime: Path = FIGURES / "runtime"
 ) -> subprocess.CompletedProcess:
-    tests = sorted(map(str, (FIGURES / "tests").glob("*.test.mjs")))
+    """All tests of the runtime, or those of the named modules, in one process of Node."""
     env = {**os.environ, "GOLDEN": str(golden), "RUNTIME": str(runtime)}
-    return subprocess.run(
-        [node(), "--test", *tests], env=env, capture_output=True, text=True
-    )
+    command = [node(), "--test-reporter=spec", str(FIGURES / "tests" / "run.mjs")]
+    return subprocess.run([*command, *names], env=env, capture_output=True, text=True)
 
 
 def test_arithmetic_agrees_with_pytorch(golden):
     ran = run_suite(golden)
     assert ran.returncode == 0, ran.stdout[-4000:] + ran.stderr[-2000:]
-    assert int(re.search(r"pass (\d+)", ran.stdout)[1]) > 15
+    assert int(re.search(r"pass (\d+)", ran.stdout)[1]) > 60
 
 
-FAULTS = {
-    "softmax over columns": (
-        "ops.mjs",
-        "table.subarray(i * width, (i + 1) * width)",
-        "table.filter((_, j) => j % width === i)",
-    ),
-    "KL reversed": (
-        "ops.mjs",
-        "v * (Math.log(v) - logq[i])",
-        "Math.exp(logq[i]) * (logq[i] - Math.log(v))",
-    ),
-    "table transposed": (
-        "safetensors.mjs",
-        "data: read(bytes.slice(start + from, start + to).buffer)",
-        "data: read(bytes.slice(start + from, start + to).buffer).map((_, i, t) => "
-        "t[(i % shape.at(-1)) * (t.length / shape.at(-1)) + Math.floor(i / shape.at(-1))])",
-    ),
-    "fp16 subnormals dropped": (
-        "f16.mjs",
-        "return sign * fraction * 2 ** -24",
-        "return sign * 0",
-    ),
-    "no maximum taken out": ("ops.mjs", "Math.exp(x - max)", "Math.exp(x)"),
-    "unweighted mean of KL": (
-        "ops.mjs",
-        "sum(rowOf(counts, width, i)) * kl",
-        "(sum(counts) / width) * kl",
-    ),
-    "random numbers": ("rng.mjs", "t | 61", "t | 60"),
-}
+def test_every_module_has_its_two_files():
+    tests = {
+        f.name.removesuffix(".test.mjs") for f in (FIGURES / "tests").glob("*.test.mjs")
+    }
+    assert tests == set(NAMES), "figures/tests and tests/figures name the same modules"
+    tested = {file.removesuffix(".mjs") for file, _, _ in FAULTS.values()}
+    assert tested == {f.stem for f in (FIGURES / "runtime").glob("*.mjs")}, (
+        "each file of the runtime has a planted fault"
+    )
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -168,7 +85,7 @@ def test_a_planted_fault_fails_the_suite(fault, golden, tmp_path):
         f"{file} no longer holds {right!r}: mend this fault."
     )
     (runtime / file).write_text(source.replace(right, wrong))
-    ran = run_suite(golden, runtime)
+    ran = run_suite(golden, fault.split(":")[0], runtime=runtime)
     assert ran.returncode != 0 and "AssertionError" in ran.stdout + ran.stderr, (
         f"nothing noticed: {fault}"
     )

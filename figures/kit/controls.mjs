@@ -28,6 +28,40 @@ export function slider({ label, count, say, oninput }) {
   };
 }
 
+/**
+ * A line of text of at most `most` characters, the count beside it. allowed(char) = false leaves a character out.
+ * oninput(text) is called at each change; what set(text) gives waits until the reader has left the line.
+ */
+export function textInput({ label, most, allowed = () => true, oninput }) {
+  const id = uid();
+  const used = h("span", { class: "lf-used", "aria-hidden": "true" });
+  const options = { autocomplete: "off", autocapitalize: "off", spellcheck: "false", maxlength: most };
+  const input = h("input", { id, type: "text", class: "lf-input", ...options, ...KEYS });
+  const tell = () => (used.textContent = `${[...input.value].length} of ${most}`);
+  let given = "";
+  const show = () => {
+    if (input.value !== given) input.value = given;
+    tell();
+  };
+  input.addEventListener("blur", show);
+  const kept = (text) => [...text].filter(allowed).slice(0, most).join("");
+  input.addEventListener("input", (event) => {
+    if (event.isComposing) return; // a character that is not yet whole
+    const text = kept(input.value);
+    if (text !== input.value) input.value = text;
+    tell();
+    oninput(text);
+  });
+  return {
+    node: h("div", { class: "lf-field lf-field-wide" }, h("div", { class: "lf-slider-head" }, h("label", { for: id }, label), used), input),
+    input,
+    set(text) {
+      given = text;
+      if (input.getRootNode().activeElement !== input) show();
+    },
+  };
+}
+
 /** A row of buttons of which one is pressed. options: [value, text]. */
 export function choice({ label, options, onchange }) {
   const id = uid();

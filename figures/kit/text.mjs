@@ -21,6 +21,15 @@ export function glyph(char) {
   return h("svg:svg", { viewBox: "0 0 14 16", width: 12, height: 14, role: "img", "aria-label": nameOf(char) }, drawn);
 }
 
+/** A token of one or more characters, its spaces and line breaks drawn; one longer than `most` is cut. */
+export function token(text, most = Infinity) {
+  const chars = [...text];
+  if (chars.length === 1) return glyph(text);
+  const kept = chars.length > most ? [...chars.slice(0, most - 1), "…"] : chars;
+  const runs = kept.join("").split(/([ \n\t])/).filter(Boolean);
+  return h("span", {}, runs.map((run) => (run in NAMES ? glyph(run) : run)));
+}
+
 export const percent = (p) => {
   const v = 100 * p;
   return `${v >= 99.95 || v === 0 ? v.toFixed(0) : v < 0.1 ? (v < 0.01 ? "<0.01" : v.toFixed(2)) : v.toFixed(1)}\u00a0%`; // a line may not break before the sign

@@ -1,26 +1,15 @@
-// The figures' arithmetic against PyTorch in float64. Run by tests/test_figures.py, which writes the golden
-// values and names their file in GOLDEN; RUNTIME may name another folder to test (the planted faults do).
+// Tables, random numbers and the file format against Python.
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import { pathToFileURL } from "node:url";
+import { golden as goldenOf, load, near } from "./harness.mjs";
 
-const { GOLDEN, RUNTIME } = process.env;
-if (!GOLDEN) throw new Error("No golden values. Run: pytest tests/test_figures.py");
-const golden = JSON.parse(readFileSync(GOLDEN, "utf8"));
-const folder = RUNTIME ? pathToFileURL(`${RUNTIME}/`) : new URL("../runtime/", import.meta.url);
-const load = (name) => import(new URL(`${name}.mjs`, folder));
+const golden = goldenOf("ops");
 const ops = await load("ops");
 const { rng } = await load("rng");
 const { fromF16 } = await load("f16");
 const { readSafetensors } = await load("safetensors");
 
 const flat = (table) => Float32Array.from(table.flat());
-function near(mine, theirs, what) {
-  const bound = 1e-4 * Math.max(1, ...theirs.map(Math.abs));
-  assert.equal(mine.length, theirs.length, what);
-  theirs.forEach((v, i) => assert.ok(Math.abs(mine[i] - v) <= bound, `${what}[${i}]: ${mine[i]}, torch ${v}`));
-}
 
 for (const [name, g] of Object.entries(golden.tables)) {
   const width = g.logits[0].length;
