@@ -10,8 +10,9 @@ from babygpt_course import ledger
 from babygpt_course.attention import Attention
 from babygpt_course.bigram import Bigram
 from babygpt_course.errors import ConfigError
-from babygpt_course.gpt import GPT, GPTConfig
+from babygpt_course.gpt import GPT, Block, GPTConfig
 from babygpt_course.llama import Llama, LlamaConfig
+from babygpt_course.ngram import NeuralNGram
 from babygpt_course.trainer import TrainConfig, train
 
 CONFIGS = [
@@ -142,6 +143,34 @@ LLAMA_3M = 3_222_381  # parameters of its LLaMA: d 256, 4 layers, 4 heads, 64 ch
 WORDS = 180_194  # in its text, of 22,127 kinds
 GPT_3M = GPTConfig(109, 64, 4, 4, 256, tie=False, bias=False, head_bias=True)
 GPT_WORDS = GPTConfig(22_127, 64, 4, 4, 256, tie=False, head_bias=True)
+
+
+@pytest.mark.parametrize(
+    "d, T, V, hidden, tie, biased, claimed",
+    [
+        (256, 64, 109, 682, False, True, LLAMA_3M),
+        (16, 4, 109, 42, False, True, 16_221),  # the same as it was shipped
+        (256, 64, 109, 682, False, False, 3_218_285),
+        (16, 3, 478, 42, False, False, 28_126),
+        (256, 64, 109, 768, True, False, 3_454_573),
+    ],
+)
+def test_its_llamas_carry_parts_that_a_llama_has_not(
+    d, T, V, hidden, tie, biased, claimed
+):
+    """A table of positions and a bias in the head, and in one of them in every projection."""
+    config = LlamaConfig(d, 4, 4, vocab_size=V, hidden_dim=hidden, tie=tie)
+    model = Llama(config)
+    assert sum(p.numel() for p in model.parameters()) == config.n_params
+    assert config.n_params + T * d + V + biased * 4 * 4 * d == claimed
+
+
+def test_counts_of_its_block_and_of_its_n_gram():
+    block = Block(GPTConfig(125, 32, 1, 8, 128), fused=False)
+    assert sum(p.numel() for p in block.parameters()) == 198_272
+    ours = NeuralNGram(478, context=2, n_embd=100, n_hidden=128)
+    start = 100  # one more row, for the start of a text
+    assert sum(p.numel() for p in ours.parameters()) - start == 135_190
 
 
 def test_flops_per_token_by_the_rule_of_thumb():

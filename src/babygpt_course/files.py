@@ -154,9 +154,14 @@ def sha256(path: Path) -> str:
 class OpenTensors(Protocol):
     """What is used of an open safetensors file; the library gives no types."""
 
-    def keys(self) -> list[str]: ...
-    def get_tensor(self, name: str) -> Tensor: ...
-    def metadata(self) -> dict[str, str] | None: ...
+    def keys(self) -> list[str]:
+        """The names of the tensors."""
+
+    def get_tensor(self, name: str) -> Tensor:
+        """One of them, in the shape and type of the file."""
+
+    def metadata(self) -> dict[str, str] | None:
+        """The texts of the header, if it has any."""
 
 
 @contextmanager

@@ -188,6 +188,7 @@ def still_panels(tables: list[tuple[str, Tensor]], alt: str) -> str:
 
 
 def still_table(head: list[str], rows: list[list[str]]) -> str:
+    """A table of the figure's numbers, for readers without scripts; a row begins with its name."""
     cells = "".join(f'<th scope="col">{html.escape(text)}</th>' for text in head)
     body = "".join(
         f'<tr><th scope="row">{first}</th>{"".join(f"<td>{text}</td>" for text in rest)}</tr>'
