@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
@@ -23,15 +24,17 @@ from babygpt_course.exercises import (
     record,
     split,
 )
-from babygpt_course.exercises.exercise import Case, Exercise, Speed
+from babygpt_course.exercises.exercise import Case, Exercise, Speed, paragraphs
 from babygpt_course.exercises.faults import NON_CONTIGUOUS
 from babygpt_course.exercises.mutants import mutants
+from babygpt_course.exercises.prediction import Prediction
 from babygpt_course.exercises.result import Outcome
 from babygpt_course.exercises.rules import forbid, no_loops
 
 ROOT = Path(__file__).resolve().parent.parent
 ALL = exercises()
 IDS = [e.id for e in ALL]
+CHAPTERS = sorted({e.chapter for e in ALL})
 POINTS = sum(e.points for e in ALL)
 
 
@@ -117,7 +120,8 @@ def test_an_equivalent_mutant_that_does_not_exist_is_an_error():
         exercise.equivalent.clear()
 
 
-def test_kill_table_shows_every_answer():
+def test_kill_table_shows_every_answer(monkeypatch):
+    monkeypatch.setattr(proof, "prove", lambda exercise, folder: proved(exercise.id))
     table = proof.kill_table()
     text = table._repr_markdown_()
     for e in ALL:
@@ -134,6 +138,63 @@ def test_oracle_of_the_gradient_is_autograd():
     ids = torch.randint(6, (50,))
     torch.nn.functional.cross_entropy(logits[ids[:-1]], ids[1:]).backward()
     torch.testing.assert_close(find("01.5").loop(logits.detach(), ids), logits.grad)
+
+
+def test_oracle_of_witten_bell_is_the_package(seed=0):
+    from babygpt_course.ngram import NGram
+
+    ids = torch.randint(5, (200,), generator=torch.Generator().manual_seed(seed))
+    counts = find("02.1").loop(ids.tolist(), 3)
+    bigram, trigram = (NGram(n, "witten_bell").fit(ids, 5) for n in (2, 3))
+    for context, row in counts.items():
+        seen = torch.tensor([row.get(i, 0) for i in range(5)])
+        want = find("02.2").loop(seen, bigram.probs(list(context)))
+        torch.testing.assert_close(want, trigram.probs(list(context)))
+
+
+def test_oracle_of_kneser_ney_is_the_package():
+    """With a discount of 1 a bigram seen once after a context hands all of it down."""
+    from babygpt_course.ngram import NGram
+
+    ids = torch.tensor([0, 1, 0, 2, 3, 1, 3, 3, 0, 4])
+    counts = find("01.1").loop(ids, 5)
+    model = NGram(2, "kneser_ney", discount=1.0).fit(ids, 5)
+    once = [a for a in range(5) if counts[a].max() == 1]
+    assert len(once) >= 2
+    kinds = find("02.4").loop(counts)
+    kept = (counts > 0).sum(0).double() - 1
+    lower = kept.clamp(min=0) / (counts > 0).sum()
+    lower = lower + (counts > 0).any(0).sum() / (counts > 0).sum() / 5
+    assert kinds.sum() == 1
+    for a in once:
+        torch.testing.assert_close(model.probs([a]), lower)
+
+
+def test_oracle_of_byte_pairs_is_the_package():
+    from babygpt_course.bpe import BPETokenizer
+
+    words = "abracadabra", "mississippi", "aaaaaaaaaaa", "éèéèéé"
+    for word in words:
+        mine = find("03.2").loop(list(word.encode()), 9)
+        assert mine == BPETokenizer.train(word, 256 + 9).merges
+
+
+def test_best_segmentation_is_unique_in_every_case():
+    exercise = find("03.4")
+    tried = by_name("03.4", "every-segmentation-tried").__globals__["all_ways"]
+    for case in exercise.make_cases():
+        text, log_probs = case.args
+        sums = sorted(sum(log_probs[p] for p in way) for way in tried(text, log_probs))
+        assert len(sums) == 1 or sums[-1] - sums[-2] > 0.01, text
+        assert all(c in log_probs for c in text)
+
+
+def test_ids_without_a_loss_decode_to_the_text():
+    for case in find("03.5").make_cases():
+        text, vocab = case.args
+        piece = {i: p.encode() for p, i in vocab.items()}
+        ids = find("03.5").loop(text, vocab)
+        assert b"".join(piece.get(i) or bytes([i]) for i in ids).decode() == text
 
 
 @pytest.mark.parametrize(
@@ -422,6 +483,129 @@ def test_too_slow_is_measured_against_the_loop():
     assert "With 1,000 numbers" in result.says and "largest tensor" in result.think
 
 
+def test_too_slow_can_count_other_things_than_numbers():
+    speed = Speed(
+        lambda n: (torch.zeros(n, 1), 1), (100, 1000), 2, "characters", "Keep it."
+    )
+
+    def slow(x, dim):
+        import time
+
+        time.sleep(len(x) / 2000 if len(x) >= 100 else 0)
+        return (x / 2).softmax(dim)
+
+    result = toy(speed=speed).grade(slow)
+    assert "1,000 characters would take" in result.says and result.think == "Keep it."
+
+
+def of(value, name="made"):
+    """An exercise whose right answer is `value`, whatever the argument."""
+    exercise = Exercise("01_bigram", "99.2", "t", "k", 1, 1, "predict", "a\n\nb\n\nc")
+
+    def made(x):
+        return value
+
+    exercise.oracle(made)
+    exercise.cases(lambda: [Case((["x"],)), Case((["x"],))])
+    return exercise
+
+
+COUNTS = {(0, 1): {2: 3}, (1, 1): {0: 1, 2: 1}}
+
+
+@pytest.mark.parametrize(
+    ("right", "got", "message_id", "said"),
+    [
+        (COUNTS, {k: Counter(v) for k, v in COUNTS.items()}, "passed", ""),
+        (COUNTS, defaultdict(dict, COUNTS), "passed", ""),
+        (COUNTS, {**COUNTS, (1, 1): {0: 1}}, "wrong-value", "(1, 1): {0: 1}"),
+        (COUNTS, {**COUNTS, (0, 1): [2]}, "wrong-type", "a dict at [(0, 1)]; yours"),
+        (COUNTS, {**COUNTS, (0, 1): {2: 3.0}}, "wrong-type", "an int at [(0, 1)][2]"),
+        (COUNTS, {**COUNTS, (0, 1): {2: "3"}}, "wrong-type", "yours holds a str"),
+        (COUNTS, [*COUNTS.items()], "wrong-type", "should be a dict; this is a list"),
+        (
+            COUNTS,
+            {**COUNTS, 3: {}},
+            "wrong-type",
+            "a tuple among the keys; yours holds an",
+        ),
+        (
+            COUNTS,
+            {**COUNTS, (0, "1"): {}},
+            "wrong-type",
+            "an int among the keys; yours",
+        ),
+        (
+            COUNTS,
+            {**COUNTS, (0, 1): {"2": 3}},
+            "wrong-type",
+            "among the keys at [(0, 1)]",
+        ),
+        (COUNTS, {**COUNTS, (3, 1): {2: 1}}, "wrong-value", "(3, 1): {2: 1}}"),
+        ({}, {"a": 1}, "wrong-value", "yours     {'a': 1}"),
+        (torch.ones(2), torch.tensor([1, math.nan]), "wrong-value", "There is nan"),
+        (COUNTS, None, "returned-none", "returns None"),
+        ([1, 2], (1, 2), "wrong-type", "should be a list; this is a tuple"),
+        ([1, 2], [1], "wrong-value", "yours     [1]"),
+        ([1, 2], [1, torch.tensor(2)], "wrong-type", "an int at [1]"),
+        ([1, 2], torch.tensor([1, 2]), "wrong-type", "should be a list"),
+        ([1, 2], [True, 2], "passed", ""),
+        ([(1, 2)], [[1, 2]], "wrong-type", "a tuple at [0]; yours holds a list"),
+        (["a"], "a", "wrong-type", "this is a str"),
+        (list(range(900)), [*range(899), 5], "wrong-value", "at [899]: 899"),
+        (list(range(900)), [*range(899)], "wrong-value", "at [899]: nothing"),
+        ({1: list(range(200))}, {1: [0]}, "wrong-value", "at [1][1]: 1"),
+        ({i: i for i in range(200)}, {7: 7}, "wrong-value", "at [0]: nothing"),
+        ((torch.ones(2), torch.ones(1)), [torch.ones(2), torch.ones(1)], "passed", ""),
+        ((torch.ones(2), torch.ones(1)), torch.ones(2), "wrong-type", "back 2 results"),
+        (
+            (torch.ones(2), torch.ones(1)),
+            (torch.ones(2), torch.zeros(1)),
+            "wrong-value",
+            "Result 2 of 2: The numbers",
+        ),
+    ],
+)
+def test_lists_and_dicts_are_compared_to_the_last_item(right, got, message_id, said):
+    result = of(right).grade(lambda x: got)
+    assert result.message_id == message_id and said in repr(result), result
+
+
+def test_what_a_function_keeps_between_calls_is_seen_in_lists_too():
+    kept = []
+
+    def made(x):
+        kept.append(1)
+        return kept
+
+    result = of([1]).grade(made)
+    assert result.message_id == "remembers"
+    assert "yours     [1, 1]" in repr(result)
+
+
+def test_a_list_that_was_written_into_is_shown():
+    def made(x):
+        x.append(2)
+        return [1]
+
+    result = of([1]).grade(made)
+    assert result.message_id == "modified-input" and "copy of your own" in result.think
+    assert "x is ['x', 2] after the call" in repr(result)
+
+
+def test_a_helper_that_is_still_a_stub_is_named():
+    def merge_pair(ids, pair, new):
+        raise NotImplementedError
+
+    def train_bpe(ids, n_merges):
+        return [merge_pair(ids, (1, 2), 256)]
+
+    result = check("03.2", train_bpe)
+    assert result.outcome is Outcome.NOT_ATTEMPTED
+    assert "calls `merge_pair`, which is still a stub" in result.says
+    assert "still the stub" in check("03.1", merge_pair).says
+
+
 # --- hints and progress ---------------------------------------------------------------
 
 
@@ -544,30 +728,82 @@ def test_a_region_that_is_not_closed_is_an_error():
     assert split.stub(code) == "x = {\n    'a': None,\n}"
 
 
+def cells_of(folder, chapter):
+    return json.loads((ROOT / folder / f"{chapter}.ipynb").read_text())["cells"]
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_set_is_four_to_six_exercises_of_about_45_minutes(chapter):
+    own = [e for e in ALL if e.chapter == chapter]
+    assert [e.id for e in own] == [f"{chapter[:2]}.{k + 1}" for k in range(len(own))]
+    assert 4 <= len(own) <= 6 and 40 <= sum(e.minutes for e in own) <= 50
+    assert {"predict", "bug hunt"} <= {e.kind for e in own}
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
 @pytest.mark.parametrize("folder", ["exercises", "solutions"])
-def test_notebooks_run_and_their_text_agrees_with_the_graders(folder):
-    for chapter in {e.chapter for e in ALL}:
-        cells = json.loads((ROOT / folder / f"{chapter}.ipynb").read_text())["cells"]
-        assert len({c["id"] for c in cells}) == len(cells)
-        text = "\n".join(
-            "".join(c["source"]) for c in cells if c["cell_type"] == "markdown"
-        )
-        for e in ALL:
-            if e.chapter == chapter:
-                about = f"## {e.id} {e.title}\n\n*{e.kind} · {e.points} points · about {e.minutes} min*"
-                assert about in text
-        code = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
-        script = "\n".join(
-            re.sub(r"^(check\(.*\))$", r"print(\1.outcome)", c, flags=re.M)
-            for c in code
-        )
-        env = os.environ | {"OMP_NUM_THREADS": "1", "BABYGPT_COURSE_PROGRESS": "off"}
-        run = subprocess.run(
-            [sys.executable, "-c", script], capture_output=True, text=True, env=env
-        )
-        assert run.returncode == 0, run.stderr
-        word = "passed" if folder == "solutions" else "not attempted"
-        assert run.stdout.count(f"{word}\n") == sum(e.chapter == chapter for e in ALL)
+def test_notebooks_run_and_their_text_agrees_with_the_graders(folder, chapter):
+    cells = cells_of(folder, chapter)
+    own = [e for e in ALL if e.chapter == chapter]
+    assert len({c["id"] for c in cells}) == len(cells)
+    text = "\n".join(
+        "".join(c["source"]) for c in cells if c["cell_type"] == "markdown"
+    )
+    for e in own:
+        about = f"## {e.id} {e.title}\n\n*{e.kind} · {e.points} points · about {e.minutes} min*"
+        assert about in text
+    code = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
+    script = "\n".join(
+        re.sub(r"^(check\(.*\))$", r"print(\1.outcome)", c, flags=re.M) for c in code
+    )
+    env = os.environ | {"OMP_NUM_THREADS": "1", "BABYGPT_COURSE_PROGRESS": "off"}
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=env
+    )
+    assert run.returncode == 0, run.stderr
+    word = "passed" if folder == "solutions" else "not attempted"
+    assert run.stdout.count(f"{word}\n") == len(own)
+
+
+@pytest.mark.parametrize("exercise", ALL, ids=IDS)
+def test_the_text_has_what_an_exercise_needs(exercise):
+    """A goal in one sentence, a stub with a docstring, and its check in the next cell."""
+    cells = cells_of("exercises", exercise.chapter)
+    sources = ["".join(c["source"]) for c in cells]
+    start = next(i for i, s in enumerate(sources) if f"## {exercise.id} " in s)
+    goal = re.search(r"\*\*Goal\.\*\* (.+?)\n\n", sources[start], re.S)
+    assert goal and len(goal[1].split()) <= 40
+    if isinstance(exercise, Prediction):
+        asked = re.findall(r"^\| `(\w+)` \| .", sources[start], re.M)
+        assert asked == list(exercise.questions)
+    else:
+        assert "**By hand.**" in sources[start] and "| out |" in sources[start]
+    end = next(i for i, s in enumerate(sources) if f'check("{exercise.id}"' in s)
+    at = next(
+        i
+        for i in range(start, end)
+        if re.search(rf"^(def )?{exercise.name}\b", sources[i], re.M)
+    )
+    if exercise.kind != "bug hunt":
+        assert end == at + 1, "the check stands in the next cell"
+    if not isinstance(exercise, Prediction):
+        stub = re.search(r"^def .*?:\n    (\"\"\".+)", sources[at], re.M | re.S)
+        assert stub and "->" in stub[0], "typed, with a docstring"
+
+
+@pytest.mark.parametrize("exercise", ALL, ids=IDS)
+def test_a_question_in_the_notebook_is_the_one_that_is_graded(exercise):
+    """The words that carry numbers are the same in the notebook and in the message."""
+    if isinstance(exercise, Prediction):
+        cells = cells_of("exercises", exercise.chapter)
+        text = "\n".join("".join(c["source"]) for c in cells)
+        for key, question in exercise.questions.items():
+            row = re.search(rf"^\| `{key}` \| (.+) \|$", text, re.M)[1]
+            asked = paragraphs(question)[0]
+            in_row, in_asked = (
+                set(re.findall(r"\d[\d.]*(?<!\.)", s)) for s in (row, asked)
+            )
+            assert in_row <= in_asked, (row, asked)
 
 
 # --- what an adversary tried -----------------------------------------------------------

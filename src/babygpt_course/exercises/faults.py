@@ -233,9 +233,7 @@ def compare_containers(expected: Any, got: object) -> Fault | None:
         where, want, have = odd
         says = f"The answer should be {want}; this is {have}."
         if where:
-            says = (
-                f"The answer should hold {want} at {where}; yours holds {have} there."
-            )
+            says = f"The answer should hold {want} {where}; yours holds {have} there."
         return Fault("wrong-type", says, "What does `return` give back?")
     if expected == got:
         return None
@@ -257,11 +255,16 @@ def odd_kind(
     if not depth or not isinstance(expected, (list, dict, tuple)):
         return None
     if isinstance(expected, dict):
+        one = next(iter(expected), None)  # what a key looks like
+        for key in [k for k in got if expected and k not in expected]:
+            if found := odd_kind(one, key, depth=depth - 1):
+                return f"among the keys {where}".strip(), *found[1:]
         both = [(k, expected[k], got[k]) for k in expected if k in got]
     else:
         both = [(i, e, g) for i, (e, g) in enumerate(zip(expected, got))]
     for key, e, g in both:
-        if found := odd_kind(e, g, f"{where}[{show(key)}]", depth - 1):
+        here = f"{where or 'at '}[{show(key)}]"
+        if found := odd_kind(e, g, here, depth - 1):
             return found
     return None
 
@@ -296,6 +299,12 @@ def compare_tensors(
         says = "The numbers are right to six digits, and then they part."
         think = (
             "Somewhere they became float32. Which line makes a tensor without a dtype?"
+        )
+        return Fault("wrong-value", says, think)
+    if mine.is_floating_point() and mine.isnan().any() and not truth.isnan().any():
+        says = "There is nan in the result, which is no number at all."
+        think = (
+            "nan comes from 0 / 0, 0 * inf or inf - inf. Which of them can happen here?"
         )
         return Fault("wrong-value", says, think)
     small = expected.numel() <= SMALL
