@@ -215,6 +215,48 @@ def reads_newest(model: nn.Module, idx: Tensor) -> Evidence:
     )
 
 
+def reads_source(model: nn.Module, source: Tensor, written: Tensor) -> Evidence:
+    """Does an encoder-decoder read its source, or only what it has written itself?
+
+    Each position of source ids (B, S) is changed in turn while the written ids (B, T)
+    stay, and the logits of `model(source, written)` must move for at least one of them.
+    "Cross" attention whose keys come from the writer's own text moves for none.
+
+    Raises:
+        ConfigError: a source of one id, so that there is nothing to change it into.
+    """
+    low, high = source.min(), source.max()
+    if low == high:
+        raise ConfigError(
+            "reads_source swaps ids of the source, which takes two different ones; "
+            f"this source holds the id {int(low)} only."
+        )
+    with _asking(model):
+        base = _logits(model, source, written)
+        scale = _scale(base)
+        by = []
+        for s in range(source.shape[1]):
+            changed = source.clone()
+            changed[:, s] = torch.where(source[:, s] == low, high, low)
+            moved = _difference(_logits(model, changed, written), base)
+            by.append(float(moved.max()) / scale)
+    read = [s for s, x in enumerate(by) if x > TOLERANCE]
+    data = {"read": read, "by": by}
+    if not read:
+        return Evidence(
+            False,
+            f"each of {len(by)} source positions was changed and no logit moved: the "
+            "model does not read its source",
+            data,
+        )
+    return Evidence(
+        True,
+        f"{len(read)} of {len(by)} source positions move the logits, by up to "
+        f"{_amount(max(by))}",
+        data,
+    )
+
+
 def is_batch_independent(model: nn.Module, idx: Tensor | None = None) -> Evidence:
     """Does a text in a batch depend on its neighbors?
 
@@ -313,6 +355,45 @@ def is_deterministic(
             {"by": by},
         )
     return Evidence(True, f"with the same ids, calls {pairs}", {"by": by})
+
+
+def ignores_positions(model: nn.Module, images: Tensor) -> Evidence:
+    """Does an image model see a bag of pixels, without where each one stands?
+
+    The pixels of images (B, C, height, width) are shuffled, the same way in all. An
+    answer that stays what it was, or that is shuffled along with them where the model
+    gives something for each pixel, knows nothing of positions: a FAULT if the answer
+    depends on where things are.
+
+    Raises:
+        ConfigError: fewer than 2 pixels.
+    """
+    h, w = images.shape[-2:]
+    if h * w < 2:
+        raise ConfigError("ignores_positions needs at least 2 pixels to shuffle.")
+    order = torch.randperm(h * w, generator=torch.Generator().manual_seed(0))
+
+    def shuffle(x: Tensor) -> Tensor:
+        return x.flatten(-2)[..., order.to(x.device)].view_as(x)
+
+    with _asking(model):
+        before = _logits(model, images)
+        after = _logits(model, shuffle(images))
+    along = before.dim() == 4 and before.shape[-2:] == images.shape[-2:]
+    moved = _difference(after, shuffle(before) if along else before)
+    by = float(moved.max()) / _scale(before)
+    data = {"by": by, "per_pixel": along}
+    if by > TOLERANCE:
+        return Evidence(
+            True, f"shuffling the pixels moves the answer by {_amount(by)}", data
+        )
+    what = "shuffles the answer the same way and does nothing else"
+    return Evidence(
+        False,
+        f"shuffling all {h * w} pixels {what if along else 'does not move the answer'} "
+        f"({_amount(by)}): the model does not know where a pixel stands",
+        data,
+    )
 
 
 # --- what is computed -----------------------------------------------------------------
@@ -519,6 +600,59 @@ def rope_is_relative(model: nn.Module, T: int = 12) -> Evidence:
     )
 
 
+def weights_mix(weights: Tensor, causal: bool = True, most: float = 0.99) -> Evidence:
+    """Are these attention weights (..., T, S) shares of what each query may read?
+
+    Each row must hold finite numbers from 0 up that add up to 1; if causal, with nothing
+    on keys after the query (the queries are the last T of the S positions). And the
+    queries must read something besides themselves: where they give themselves more than
+    `most` on average, the layer hands its input on. Queries with one key are left out
+    of that.
+    """
+    w = weights.detach().double()
+    T, S = w.shape[-2:]
+    if not bool(w.isfinite().all()):
+        bad = int((~w.isfinite()).any(dim=-1).sum())
+        n = w.shape[:-1].numel()
+        return Evidence(
+            False,
+            f"{bad} of {n} rows hold NaN or infinity: look for +inf in a mask, or a row "
+            "whose keys are all hidden",
+            {"rows": bad},
+        )
+    off = float((w.sum(dim=-1) - 1).abs().max())
+    if off > 1e-3 or float(w.min()) < 0:
+        return Evidence(
+            False,
+            f"rows do not add up to 1 (one is off by {off:.2g}): the weights were "
+            "changed after the softmax",
+            {"off": off},
+        )
+    if causal and S > 1:
+        late = float(w.triu(diagonal=S - T + 1).max())
+        if late > TOLERANCE:
+            return Evidence(
+                False,
+                f"a query gives {late:.2g} of its weight to a later position",
+                {"late": late},
+            )
+    own = w.diagonal(offset=S - T, dim1=-2, dim2=-1)  # (..., T)
+    own = own[..., 1:] if causal and S == T else own
+    if own.numel() and S > 1 and float(own.mean()) > most:
+        return Evidence(
+            False,
+            f"each position gives itself {float(own.mean()):.4f} of its weight: "
+            "nothing is looked up, the output is the input",
+            {"own": float(own.mean())},
+        )
+    return Evidence(
+        True,
+        f"each of {w.shape[:-1].numel()} rows adds up to 1; own weight "
+        f"{float(own.mean()) if own.numel() else 1.0:.2f} on average",
+        {"own": float(own.mean()) if own.numel() else 1.0},
+    )
+
+
 # --- what is measured -----------------------------------------------------------------
 
 
@@ -635,8 +769,8 @@ def _ids(model: nn.Module, idx: Tensor | None, B: int = 2) -> Tensor:
     return idx.to(next(model.parameters()).device)
 
 
-def _logits(model: nn.Module, idx: Tensor, **options: Any) -> Tensor:
-    out = model(idx, **options)
+def _logits(model: nn.Module, idx: Tensor, *more: Tensor, **options: Any) -> Tensor:
+    out = model(idx, *more, **options)
     logits: Tensor = out[0] if isinstance(out, tuple) else out
     return logits
 
