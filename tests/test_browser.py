@@ -60,9 +60,11 @@ def test_page_is_whole(visit, site, name, width, theme):
     "name",
     [*CHAPTERS, "book/welcome", "book/kill_table", "exercises/01_bigram"],
 )
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_nothing_in_the_article(visit, name, theme):
-    page = visit(name, theme=theme)
+@pytest.mark.parametrize(
+    "width, theme", [(1280, "light"), (1280, "dark"), (360, "light")]
+)
+def test_axe_finds_nothing_in_the_article(visit, name, width, theme):
+    page = visit(name, width, theme)
     page.evaluate(AXE)
     found = page.evaluate(
         "axe.run('article', {runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'wcag22aa']})"
