@@ -237,6 +237,79 @@ def running_chart(
     return Picture(ax.figure, f"Bits per character, lower is better: {listed}.")
 
 
+def lattice(
+    word: str, log_probs: dict[str, float], path: list[str], *, title: str, alt: str
+) -> Picture:
+    """Every way to cut a word: an arc for each piece with its log-probability.
+
+    The arcs of `path`, pieces that give the word when joined, are thick and bold.
+    """
+    import numpy as np
+
+    _figure, ax = axes(6.6, 3.4)
+    ends = [sum(map(len, path[:i])) for i in range(len(path) + 1)]
+    on_path = set(zip(ends, ends[1:]))
+    turn = np.linspace(0, np.pi, 40)
+    for a in range(len(word)):
+        for b in range(a + 1, len(word) + 1):
+            if word[a:b] not in log_probs:
+                continue
+            on, top = (a, b) in on_path, (b - a) ** 0.8
+            color = ORANGE if on else GRAY
+            x = (a + b) / 2 - (b - a) / 2 * np.cos(turn)
+            ax.plot(x, top * np.sin(turn), color=color, lw=3 if on else 1)
+            ax.annotate(
+                f"{log_probs[word[a:b]]:.1f}".replace("-", "\u2212"),
+                ((a + b) / 2, top),
+                xytext=(0, 3),
+                textcoords="offset points",
+                ha="center",
+                fontsize=9,
+                fontweight="bold" if on else "normal",
+            )
+    ax.plot(range(len(word) + 1), [0] * (len(word) + 1), "o", color=GRAY, ms=5)
+    for i, letter in enumerate(word):
+        ax.annotate(letter, (i + 0.5, -0.45), ha="center", fontsize=13)
+    ax.set(title=title, ylim=(-0.6, len(word) ** 0.8))
+    ax.axis("off")
+    return Picture(ax.figure, alt)
+
+
+def images(
+    pictures: list[tuple[str, Tensor]],
+    *,
+    alt: str,
+    title: str = "",
+    columns: int = 4,
+    top: float | None = None,
+) -> Picture:
+    """Small pictures (height, width) in rows of `columns`, each with its name above it.
+
+    `top` is the value of the brightest shade, 1 for weights and probabilities; without it
+    each picture has shades of its own, from its lowest to its highest value.
+    """
+    columns = min(columns, len(pictures))
+    rows = math.ceil(len(pictures) / columns)
+    figure, grid = axes(
+        1.65 * columns,
+        1.95 * rows + (0.35 if title else 0),
+        nrows=rows,
+        ncols=columns,
+        squeeze=False,
+    )
+    levels = {} if top is None else {"vmin": 0, "vmax": top}
+    for ax in grid.flat:
+        ax.axis("off")
+    for ax, (name, picture) in zip(grid.flat, pictures):
+        shades = picture.detach().double().cpu().numpy()
+        ax.imshow(shades, cmap=PROBABILITY, interpolation="nearest", **levels)
+        ax.set_title(name, fontsize=10, loc="center")
+    if title:
+        figure.suptitle(title, x=0.02, ha="left", fontsize=12, color=_INK)
+    figure.tight_layout()
+    return Picture(figure, alt)
+
+
 def bits(nats: float) -> float:
     """Nats to bits."""
     return nats / math.log(2)
