@@ -5,6 +5,7 @@ lose nothing: `decode(encode(text)) == text`. Only characters need a text they k
 Byte-pair encoding is in `bpe`, SentencePiece in `sentence_piece`.
 """
 
+import re
 from collections.abc import Iterable
 from typing import SupportsInt
 
@@ -35,6 +36,7 @@ __all__ = [
     "Llama2cTokenizer",
     "Pair",
     "SentencePieceTokenizer",
+    "WordTokenizer",
     "load_llama2c",
 ]
 
@@ -85,3 +87,57 @@ class CharTokenizer:
 
     def __repr__(self) -> str:
         return f"CharTokenizer({self.vocab_size} characters: {self.chars!r})"
+
+
+class WordTokenizer:
+    """One id per word, each with the space before it, and one per single character.
+
+    Words come from `text`; a word that is not among them is spelled in characters, so
+    nothing is lost. An ending such as 's is a token of its own. `tokens[id]` is the
+    text of an id.
+
+    Raises:
+        VocabularyError: `text` is empty.
+    """
+
+    PIECE = re.compile(r" ?[A-Za-z]+|'[a-z]+|[^A-Za-z]")
+
+    def __init__(self, text: str):
+        check_not_empty(text, "words to number")
+        self.tokens = sorted({*self.PIECE.findall(text), *text})
+        self._ids = {token: i for i, token in enumerate(self.tokens)}
+
+    @property
+    def vocab_size(self) -> int:
+        """V, the number of distinct words and characters."""
+        return len(self.tokens)
+
+    def encode(self, text: str) -> list[int]:
+        """One id per word that is known, and one per character of any other.
+
+        Raises:
+            VocabularyError: `text` holds a character that the vocabulary lacks.
+        """
+        ids: list[int] = []
+        for piece in self.PIECE.findall(text):
+            parts = [piece] if piece in self._ids else piece
+            for part in parts:
+                if part not in self._ids:
+                    raise VocabularyError(
+                        f"The character {part!r} in {piece!r} is not in this "
+                        f"vocabulary of {self.vocab_size} tokens. Replace it, or build "
+                        "the tokenizer from a text that has it."
+                    )
+                ids.append(self._ids[part])
+        return ids
+
+    def decode(self, ids: Iterable[SupportsInt]) -> str:
+        """The text of a list (or tensor) of ids; the inverse of `encode`.
+
+        Raises:
+            VocabularyError: an id is outside 0..V-1.
+        """
+        return "".join(self.tokens[i] for i in known_ids(ids, self.vocab_size))
+
+    def __repr__(self) -> str:
+        return f"WordTokenizer({self.vocab_size} words and characters)"
