@@ -82,6 +82,47 @@ def test_the_decoder_sees_all_of_the_source_and_none_of_the_future(untrained):
         assert moved.all()
 
 
+def test_attention_alone_has_no_other_part():
+    model = Seq2Seq(Seq2SeqConfig(n_layer=2, attention_only=True))
+    names = {name for name, _ in model.named_parameters()}
+    assert not [name for name in names if "norm" in name or "mlp" in name]
+    source, target = seq2seq.encode(["march 5, 1998"]), seq2seq.encode(["1998-03-05"])
+    model(source, target)[1].backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_hidden_positions_are_not_read(untrained):
+    source = seq2seq.encode(["march 5, 1998"])
+    changed = source.clone()
+    changed[0, 6] = 9
+    seen = torch.arange(source.shape[1])[None] != 6
+    written = torch.full((1, 1), seq2seq.START)
+    logits = [
+        untrained.decode(written, untrained.encode(ids, seen), seen)
+        for ids in (source, changed)
+    ]
+    torch.testing.assert_close(*logits)
+    assert (untrained.encode(source) - untrained.encode(changed)).abs().max() > 1e-6, (
+        "without the mask it is read"
+    )
+
+
+def test_dates_in_every_style():
+    import datetime
+
+    day = datetime.date(1994, 3, 7)
+    styles = seq2seq.in_every_style(day)
+    assert len(set(styles)) == 9
+    assert all(read_date(text) == (1994, 3, 7) for text in styles)
+
+
+def test_fitting_tells_each_step():
+    steps = []
+    model = Seq2Seq(Seq2SeqConfig(n_embd=8, n_head=2))
+    seq2seq.fit(model, make_dates(9, 0), steps=3, batch_size=2, on_step=steps.append)
+    assert steps == [0, 1, 2, 3]
+
+
 def test_translating_is_the_greedy_reading_of_forward(untrained):
     source = seq2seq.encode([text for text, _ in make_dates(5, 0)])
     written = untrained.translate(source)
@@ -127,7 +168,7 @@ def test_dates_errors():
     longer = torch.full((1, 12), 3)
     for use in (
         lambda: model(source, longer),
-        lambda: model.decode(longer, model.encode(source), source),
+        lambda: model.decode(longer, model.encode(source), source > 0),
     ):
         with pytest.raises(
             ConfigError, match="12 target positions are more than targe"
@@ -193,8 +234,24 @@ def test_attention_compares_and_the_rival_cannot():
     assert share["convolution"] < 0.7
 
 
+def test_positions_tell_a_bag_of_pixels_apart():
+    torch.manual_seed(0)
+    image = torch.randn(2, 1, 4, 6)
+    order = torch.randperm(24)
+    shuffled = image.flatten(2)[..., order].view_as(image)
+    bag = ImageModel(channels=8, n_class=3, stem="pixel")
+    logits, _ = bag(image)
+    assert logits.shape == (2, 3)
+    torch.testing.assert_close(bag(shuffled)[0], logits)
+    knows = ImageModel(channels=8, stem="pixel", positions=(4, 6))
+    assert (knows(shuffled)[0] - knows(image)[0]).abs().max() > 1e-3
+    assert knows.positions.shape == (8, 4, 6) and knows.positions.requires_grad
+
+
 def test_image_errors():
     with pytest.raises(ConfigError, match="mixer must be one of"):
         ImageModel("mamba")
+    with pytest.raises(ConfigError, match="stem must be one of"):
+        ImageModel(stem="fourier")
     with pytest.raises(ConfigError, match="n must be"):
         make_images(0, seed=0)

@@ -1,10 +1,14 @@
 // The forward pass of seq2seq.py's Seq2Seq, from its state_dict: an encoder, a decoder that reads it by
-// cross-attention, and greedy decoding. Ids 0 and 1 are PAD and START.
+// cross-attention, and greedy decoding. Ids 0 and 1 are PAD and START. Norms and MLPs that the state_dict lacks
+// are left out.
 import { add, crossAttention, embedding, gelu, layerNorm, layers, linear, map, rowOf, selfAttention, tensor } from "./nn.mjs";
 
 const PAD = 0;
 const START = 1;
-const mlp = (x, get, name) => linear(map(linear(x, get(`${name}.0`)), gelu), get(`${name}.2`)); // C -> 4C -> C
+const norm = (x, get, name) => (get.has(name) ? layerNorm(x, get(name)) : x);
+// x and what the MLP makes of its norm: C -> 4C -> C.
+const withMlp = (x, get, name, before) =>
+  get.has(name) ? add(x, linear(map(linear(norm(x, get, before), get(`${name}.0`)), gelu), get(`${name}.2`))) : x;
 const embed = (ids, get, side) => add(embedding(ids, get("token_embedding")), embedding([...ids.keys()], get(`${side}_position`)));
 
 /** Which source positions are text: 1, or 0 for padding. Set more of them to 0 to hide them. */
@@ -17,13 +21,13 @@ export function encode({ tensors, config: { n_head: H }, source, seen = seenOf(s
   const weights = [];
   for (let i = 0; i < get.count("encoder"); i++) {
     const name = `encoder.${i}`;
-    const a = selfAttention(layerNorm(x, get(`${name}.norm1`)), get, `${name}.attention`, { H, mask: seen, tap });
+    const a = selfAttention(norm(x, get, `${name}.norm1`), get, `${name}.attention`, { H, mask: seen, tap });
     weights.push(a.weights);
     x = add(x, a.y);
-    x = add(x, mlp(layerNorm(x, get(`${name}.norm2`)), get, `${name}.mlp`));
+    x = withMlp(x, get, `${name}.mlp`, `${name}.norm2`);
     tap(name, x);
   }
-  const memory = layerNorm(x, get("memory_norm"));
+  const memory = norm(x, get, "memory_norm");
   tap("memory_norm", memory);
   return { memory, weights };
 }
@@ -39,17 +43,17 @@ export function decode({ tensors, config: { n_head: H }, written, memory, seen, 
   const cross = [];
   for (let i = 0; i < get.count("decoder"); i++) {
     const name = `decoder.${i}`;
-    const own = selfAttention(layerNorm(x, get(`${name}.norm1`)), get, `${name}.attention`, { H, causal: true, tap });
+    const own = selfAttention(norm(x, get, `${name}.norm1`), get, `${name}.attention`, { H, causal: true, tap });
     x = add(x, own.y);
     const options = { H, mask: seen, scale, off: off.cross?.[i], tap };
-    const over = crossAttention(layerNorm(x, get(`${name}.norm2`)), memory, get, `${name}.cross_attention`, options);
+    const over = crossAttention(norm(x, get, `${name}.norm2`), memory, get, `${name}.cross_attention`, options);
     x = add(x, over.y);
-    x = add(x, mlp(layerNorm(x, get(`${name}.norm3`)), get, `${name}.mlp`));
+    x = withMlp(x, get, `${name}.mlp`, `${name}.norm3`);
     tap(name, x);
     weights.push(own.weights);
     cross.push(over.weights);
   }
-  const logits = linear(layerNorm(x, get("norm")), get("head"));
+  const logits = linear(norm(x, get, "norm"), get("head"));
   tap("head", logits);
   return { logits, weights, cross };
 }

@@ -1,10 +1,10 @@
 // Encoder, decoder with its weights over the source, greedy decoding, hidden source positions.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { golden, load, sumsToOne, tapping } from "./harness.mjs";
+import { golden, load, nearTensor, sumsToOne, tapping } from "./harness.mjs";
 
 const { decode, encode, seenOf, translate } = await load("seq2seq");
-const { runs, hidden, off, ...model } = golden("seq2seq");
+const { runs, hidden, off, bare, many, ...model } = golden("seq2seq");
 const longest = runs.at(-1);
 
 for (const { source, written, encoder, decoder, ids } of runs) {
@@ -21,6 +21,25 @@ for (const { source, written, encoder, decoder, ids } of runs) {
     assert.deepEqual(made.cross[1].shape, [3, ids.length, source.length]);
   });
 }
+
+test("a model of attention alone, without norms and MLPs", () => {
+  const { tensors, source, written } = bare;
+  const { memory } = encode({ ...model, tensors, source });
+  const tap = tapping();
+  decode({ ...model, tensors, written, memory, seen: seenOf(source), tap });
+  tap.near(bare.taps, "attention only");
+  assert.deepEqual(translate({ ...model, tensors, source }).ids, bare.ids);
+});
+
+test("a trained model writes what PyTorch writes, for many dates, with words hidden and without", () => {
+  for (const { source, seen, ids, logits, cross } of many.runs) {
+    const made = translate({ tensors: many.tensors, config: many.config, source, seen });
+    assert.deepEqual(made.ids, ids);
+    nearTensor(made.logits, logits, "logits");
+    nearTensor(made.cross[0], cross, "cross");
+  }
+  assert.equal(many.runs.length, 60);
+});
 
 test("a hidden source position is read by nobody in the decoder", () => {
   const { source, written } = longest;

@@ -6,6 +6,7 @@ through cross-attention, so its weights show where each digit comes from.
 
 import datetime
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -48,29 +49,29 @@ def make_dates(n: int, seed: int) -> list[tuple[str, str]]:
     pairs = []
     for _ in range(n):
         day = datetime.date.fromordinal(rng.randint(first, last))
-        pairs.append((_written(day, rng), day.isoformat()))
+        text = rng.choice(in_every_style(day))
+        text = rng.choice([text, text.lower(), text.upper()])
+        pairs.append((text, day.isoformat()))
     return pairs
 
 
-def _written(date: datetime.date, rng: random.Random) -> str:
+def in_every_style(date: datetime.date) -> list[str]:
+    """A date in each of the styles that `make_dates` draws from, in one order."""
     d, m, y = date.day, date.month, date.year
     month, weekday = MONTHS[m - 1], DAYS[date.weekday()]
     endings = {1: "st", 2: "nd", 3: "rd"}  # codespell:ignore nd
     ending = "th" if 11 <= d <= 13 else endings.get(d % 10, "th")
-    text = rng.choice(
-        [
-            f"{d} {month} {y}",
-            f"{month} {d}, {y}",
-            f"{month[:3]} {d} {y}",
-            f"{d}. {month[:3]}. {y}",
-            f"{d}{ending} of {month} {y}",
-            f"{weekday}, {d} {month} {y}",
-            f"{weekday[:3]} {month} {d}{ending}, {y}",
-            f"{d:02}.{m:02}.{y}",
-            f"{d}/{m}/{y}",
-        ]
-    )
-    return rng.choice([text, text.lower(), text.upper()])
+    return [
+        f"{d} {month} {y}",
+        f"{month} {d}, {y}",
+        f"{month[:3]} {d} {y}",
+        f"{d}. {month[:3]}. {y}",
+        f"{d}{ending} of {month} {y}",
+        f"{weekday}, {d} {month} {y}",
+        f"{weekday[:3]} {month} {d}{ending}, {y}",
+        f"{d:02}.{m:02}.{y}",
+        f"{d}/{m}/{y}",
+    ]
 
 
 def encode(texts: list[str]) -> Tensor:
@@ -115,6 +116,7 @@ class Seq2SeqConfig:
     n_layer: int = 1  # of the encoder, and of the decoder
     n_head: int = 4
     n_embd: int = 64  # C
+    attention_only: bool = False  # without norms and MLPs
 
     def __post_init__(self) -> None:
         check_sizes(
@@ -124,6 +126,11 @@ class Seq2SeqConfig:
             n_layer=self.n_layer,
         )
         check_heads(self.n_embd, self.n_head, "n_embd", "n_head")
+
+
+def norm(config: Seq2SeqConfig) -> nn.Module:
+    """A LayerNorm, or nothing with `attention_only`."""
+    return nn.Identity() if config.attention_only else nn.LayerNorm(config.n_embd)
 
 
 def mlp(C: int) -> nn.Sequential:
@@ -137,14 +144,17 @@ class EncoderBlock(nn.Module):
     def __init__(self, config: Seq2SeqConfig):
         super().__init__()
         C = config.n_embd
-        self.norm1, self.norm2 = nn.LayerNorm(C), nn.LayerNorm(C)
+        self.norm1 = norm(config)
         self.attention = MultiHeadAttention(C, config.n_head)
-        self.mlp = mlp(C)
+        if not config.attention_only:
+            self.norm2 = norm(config)
+            self.mlp = mlp(C)
 
     def forward(self, x: Tensor, seen: Tensor) -> Tensor:
         """x (B, S, C), seen (B, 1, 1, S) which of it is text -> (B, S, C)."""
         x = x + self.attention(self.norm1(x), seen)
-        x = x + self.mlp(self.norm2(x))
+        if hasattr(self, "mlp"):
+            x = x + self.mlp(self.norm2(x))
         return x
 
 
@@ -154,22 +164,26 @@ class DecoderBlock(nn.Module):
     def __init__(self, config: Seq2SeqConfig):
         super().__init__()
         C = config.n_embd
-        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(C) for _ in range(3))
+        self.norm1, self.norm2 = norm(config), norm(config)
         self.attention = MultiHeadAttention(C, config.n_head, causal=True)
         self.cross_attention = CrossAttention(C, config.n_head)
-        self.mlp = mlp(C)
+        if not config.attention_only:
+            self.norm3 = norm(config)
+            self.mlp = mlp(C)
 
     def forward(self, x: Tensor, memory: Tensor, seen: Tensor) -> Tensor:
         """x (B, T, C), memory (B, S, C), seen (B, 1, 1, S) -> (B, T, C)."""
         x = x + self.attention(self.norm1(x))
         x = x + self.cross_attention(self.norm2(x), memory, seen)
-        x = x + self.mlp(self.norm3(x))
+        if hasattr(self, "mlp"):
+            x = x + self.mlp(self.norm3(x))
         return x
 
 
 class Seq2Seq(nn.Module):
     """An encoder-decoder with learned positions and pre-norm.
 
+    `seen` (B, S) says which source positions may be read; by default all but PAD.
     Vaswani et al. 2017, section 3.1.
     """
 
@@ -181,14 +195,14 @@ class Seq2Seq(nn.Module):
         self.target_position = nn.Embedding(c.target_length, c.n_embd)
         self.encoder = nn.ModuleList(EncoderBlock(c) for _ in range(c.n_layer))
         self.decoder = nn.ModuleList(DecoderBlock(c) for _ in range(c.n_layer))
-        self.memory_norm = nn.LayerNorm(c.n_embd)
-        self.norm = nn.LayerNorm(c.n_embd)
+        self.memory_norm = norm(c)
+        self.norm = norm(c)
         self.head = nn.Linear(c.n_embd, c.vocab_size)
         for embedding in self.modules():
             if isinstance(embedding, nn.Embedding):
                 nn.init.normal_(embedding.weight, std=0.1)
 
-    def encode(self, source: Tensor) -> Tensor:
+    def encode(self, source: Tensor, seen: Tensor | None = None) -> Tensor:
         """source ids (B, S) -> what the decoder will read, (B, S, C).
 
         Raises:
@@ -200,7 +214,8 @@ class Seq2Seq(nn.Module):
                 f"{S} source positions are more than source_length = "
                 f"{self.config.source_length}. Shorten the text."
             )
-        seen = (source != PAD)[:, None, None]  # (B, S) -> (B, 1, 1, S)
+        seen = source != PAD if seen is None else seen  # (B, S)
+        seen = seen[:, None, None]  # (B, S) -> (B, 1, 1, S)
         x: Tensor = self.token_embedding(source)  # (B, S) -> (B, S, C)
         x = x + self.source_position.weight[:S]  # (B, S, C)
         for block in self.encoder:
@@ -208,8 +223,10 @@ class Seq2Seq(nn.Module):
         x = self.memory_norm(x)  # (B, S, C)
         return x
 
-    def decode(self, written: Tensor, memory: Tensor, source: Tensor) -> Tensor:
+    def decode(self, written: Tensor, memory: Tensor, seen: Tensor) -> Tensor:
         """written ids (B, T), START first -> logits (B, T, V) of what follows each.
+
+        `memory` (B, S, C) is what `encode` made.
 
         Raises:
             ConfigError: more than target_length positions.
@@ -220,7 +237,7 @@ class Seq2Seq(nn.Module):
                 f"{T} target positions are more than target_length = "
                 f"{self.config.target_length}. Shorten the target."
             )
-        seen = (source != PAD)[:, None, None]  # (B, S) -> (B, 1, 1, S)
+        seen = seen[:, None, None]  # (B, S) -> (B, 1, 1, S)
         x = self.token_embedding(written) + self.target_position.weight[:T]  # (B, T, C)
         for block in self.decoder:
             x = block(x, memory, seen)  # (B, T, C)
@@ -236,19 +253,23 @@ class Seq2Seq(nn.Module):
             ConfigError: more than source_length or target_length positions.
         """
         written = F.pad(targets[:, :-1], (1, 0), value=START)  # (B, T): one step later
-        logits = self.decode(written, self.encode(source), source)  # (B, T, V)
+        logits = self.decode(written, self.encode(source), source != PAD)  # (B, T, V)
         loss = F.cross_entropy(
             logits.flatten(0, 1), targets.flatten(), ignore_index=PAD
         )
         return logits, loss
 
     @torch.no_grad()
-    def translate(self, source: Tensor) -> Tensor:
-        """source (B, S) -> the likeliest characters, one after another: (B, T)."""
+    def translate(self, source: Tensor, seen: Tensor | None = None) -> Tensor:
+        """source (B, S) -> the likeliest characters, one after another: (B, T).
+
+        `seen` hides source positions from the decoder; the encoder still reads them.
+        """
         memory = self.encode(source)  # (B, S, C)
+        seen = source != PAD if seen is None else seen  # (B, S)
         written = torch.full_like(source[:, :1], START)  # (B, 1)
         for _ in range(self.config.target_length):
-            logits = self.decode(written, memory, source)[:, -1]  # (B, V)
+            logits = self.decode(written, memory, seen)[:, -1]  # (B, V)
             new = logits.argmax(dim=-1, keepdim=True)  # (B, 1)
             written = torch.cat([written, new], dim=1)  # (B, t + 1)
         return written[:, 1:]  # without START
@@ -264,10 +285,12 @@ def fit(
     batch_size: int = 64,
     lr: float = 3e-3,
     seed: int = 0,
+    on_step: Callable[[int], None] | None = None,
 ) -> list[float]:
     """Train in place on pairs (text, ISO date); the loss of each step, in nats a character.
 
-    AdamW, with a rate that falls to zero in a straight line.
+    AdamW, with a rate that falls to zero in a straight line. `on_step` is called before
+    each step with its number, and once after the last.
     """
     source = encode([text for text, _ in pairs])  # (N, S)
     target = encode([iso for _, iso in pairs])  # (N, T)
@@ -275,6 +298,8 @@ def fit(
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
     losses = []
     for step in range(steps):
+        if on_step:
+            on_step(step)
         for group in optimizer.param_groups:
             group["lr"] = lr * (1 - step / steps)
         rows = torch.randint(len(pairs), (batch_size,), generator=generator)  # (B,)
@@ -283,6 +308,8 @@ def fit(
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
+    if on_step:
+        on_step(steps)
     return losses
 
 

@@ -1,9 +1,49 @@
 """seq2seq.mjs: encoder, decoder with its weights over the source, greedy decoding, hidden source positions."""
 
+from dataclasses import replace
+
 import torch
 
-from babygpt_course.seq2seq import START, Seq2Seq, Seq2SeqConfig, encode
-from tests.figures import ready, switch_off_heads, taps, weights
+from babygpt_course.seq2seq import (
+    START,
+    Seq2Seq,
+    Seq2SeqConfig,
+    encode,
+    fit,
+    make_dates,
+)
+from tests.figures import ready, rounded, switch_off_heads, taps, weights
+
+
+def many_dates() -> dict:
+    """What a trained model of attention alone writes for many dates, and for half of them with a word hidden."""
+    torch.manual_seed(0)
+    model = Seq2Seq(Seq2SeqConfig(n_embd=32, n_head=2, attention_only=True))
+    fit(model, make_dates(500, seed=0), steps=150, batch_size=32, lr=5e-3)
+    model.double().eval()
+    for parameter in model.parameters():
+        parameter.data = rounded(parameter)
+    runs = []
+    for i, (text, _) in enumerate(make_dates(60, seed=1)):
+        source = encode([text])  # (1, S)
+        seen = source != 0
+        if i % 2:
+            seen[0, 1:4] = False
+        ids = model.translate(source, seen)
+        with torch.no_grad():
+            written = torch.cat([torch.full_like(ids[:, :1], START), ids[:, :-1]], 1)
+            logits = model.decode(written, model.encode(source), seen)
+        cross = model.decoder[0].cross_attention.weights[0]
+        runs.append(
+            {
+                "source": source[0],
+                "seen": seen[0].long(),
+                "ids": ids[0],
+                "logits": logits[0],
+                "cross": cross,
+            }
+        )
+    return {"tensors": weights(model), "config": {"n_head": 2}, "runs": runs}
 
 
 def golden() -> dict:
@@ -47,7 +87,7 @@ def golden() -> dict:
                     [*decoder, "head"],
                     written,
                     memory,
-                    source,
+                    source != 0,
                     call=model.decode,
                 ),
                 "ids": model.translate(source)[0],
@@ -57,16 +97,39 @@ def golden() -> dict:
     hidden = source.clone()
     hidden[0, 3] = 0
     hook = switch_off_heads(model.decoder[1].cross_attention, [2])
-    off = taps(model, ["head"], written, memory, source, call=model.decode)
+    off = taps(model, ["head"], written, memory, source != 0, call=model.decode)
     hook.remove()
+    bare = ready(Seq2Seq(replace(config, attention_only=True)), seed=12, std=0.3)
+    with torch.no_grad():
+        bare_memory = bare.encode(source)
     return {
         "config": {"n_head": config.n_head},
+        "many": many_dates(),
+        "bare": {
+            "tensors": weights(bare),
+            "source": source[0],
+            "written": written[0],
+            "taps": taps(
+                bare,
+                [*decoder, "head"],
+                written,
+                bare_memory,
+                source != 0,
+                call=bare.decode,
+            ),
+            "ids": bare.translate(source)[0],
+        },
         "tensors": weights(model),
         "runs": runs,
         "hidden": {
             "position": 3,
             "taps": taps(
-                model, [*decoder, "head"], written, memory, hidden, call=model.decode
+                model,
+                [*decoder, "head"],
+                written,
+                memory,
+                hidden != 0,
+                call=model.decode,
             ),
         },
         "off": {"cross": {1: [2]}, "taps": off},
@@ -76,8 +139,8 @@ def golden() -> dict:
 FAULTS = {
     "cross-attention reads what is written": (
         "seq2seq.mjs",
-        "crossAttention(layerNorm(x, get(`${name}.norm2`)), memory, get",
-        "crossAttention(layerNorm(x, get(`${name}.norm2`)), x, get",
+        "crossAttention(norm(x, get, `${name}.norm2`), memory, get",
+        "crossAttention(norm(x, get, `${name}.norm2`), x, get",
     ),
     "padding is read": ("seq2seq.mjs", "Number(id !== PAD)", "Number(id !== PAD - 1)"),
     "the encoder looks back only": (
@@ -93,8 +156,13 @@ FAULTS = {
     ),
     "no norm of the memory": (
         "seq2seq.mjs",
-        'layerNorm(x, get("memory_norm"))',
+        'norm(x, get, "memory_norm")',
         "x",
+    ),
+    "a model without norms gets them": (
+        "seq2seq.mjs",
+        "get.has(name) ? layerNorm(x, get(name)) : x",
+        "layerNorm(x, get.has(name) ? get(name) : { weight: { data: [1] } })",
     ),
     "greedy decoding takes the least": (
         "seq2seq.mjs",
