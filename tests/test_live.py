@@ -73,7 +73,9 @@ def test_on_the_page_it_is_html_alone(fig, monkeypatch, tmp_path):
     assert "http" not in page.replace("http://www.w3.org/2000/svg", "")
     file = json.loads(re.search(r"data-tensors-file>(.*?)</script>", page)[1])
     assert (tmp_path / file).read_bytes() == fig.weights
-    assert [f.name for f in tmp_path.iterdir()] == [file], "nothing half-written is left"
+    assert [f.name for f in tmp_path.iterdir()] == [file], (
+        "nothing half-written is left"
+    )
     assert len(page) < 100_000, "the numbers are beside the page, not in it"
 
 

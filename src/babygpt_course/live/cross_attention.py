@@ -3,11 +3,13 @@
 import copy
 import html
 import re
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from babygpt_course import seq2seq
+from babygpt_course.attention import CrossAttention
 from babygpt_course.errors import ConfigError
 from babygpt_course.live.figure import LiveFigure, still_table
 from babygpt_course.seq2seq import Seq2Seq
@@ -19,7 +21,7 @@ def cross_attention_figure(
     text: str = "7 March 1994",
     iso: str = "1994-03-07",
     answer: str = "1994",
-    title: str = "Each digit reads the word it comes from, wherever that word stands",
+    title: str = "The year stands last and is read first",
     code_href: str = "",
     card: str = "",
 ) -> LiveFigure:
@@ -39,7 +41,7 @@ def cross_attention_figure(
 
     Raises:
         ConfigError: the model writes another date, or its first character reads another word, or
-            hiding that word does not change it.
+            hiding that word breaks none of its own digits.
     """
     rounded = copy.deepcopy(model).half().double().eval()  # what the browser gets
     source = seq2seq.encode([text])  # (1, S)
@@ -55,20 +57,24 @@ def cross_attention_figure(
     per_word = {word: mean[:, at].sum(dim=1) for word, at in words.items()}  # (T,) each
     first = {word: float(share[0]) for word, share in per_word.items()}
     most = max(first, key=first.__getitem__)
-    if most != answer or first[answer] < 0.5:
+    if most != answer or first[answer] < 0.4:
         raise ConfigError(
             f"The first character gives {first[most]:.2f} of its weight to {most!r} and "
-            f"{first[answer]:.2f} to {answer!r}, which must have more than half."
+            f"{first[answer]:.2f} to {answer!r}, which must have the most, and 0.4 at least."
         )
     hidden = source.clone()
     hidden[:, words[answer]] = seq2seq.PAD
     without = seq2seq.decode(rounded.translate(source, hidden != seq2seq.PAD))[0]
     broken = [t for t, (a, b) in enumerate(zip(iso, without)) if a != b]
-    if not broken or not {*broken} <= {0, 1, 2, 3}:
+    if not {*broken} & {0, 1, 2, 3}:
         raise ConfigError(
-            f"With {answer!r} hidden the model writes {without!r}: digits of {answer!r} must "
-            "break, and no others."
+            f"With {answer!r} hidden the model writes {without!r}: a digit of {answer!r} must break."
         )
+    if {*broken} <= {0, 1, 2, 3}:
+        rest = "it makes up digits of a year, and keeps month and day."
+    else:
+        others = ", ".join(f"{t + 1}" for t in broken if t > 3)
+        rest = f"it makes up digits of a year, and beyond the year this also changes {others}."
     alt = (
         f"For {text} the model writes {written}. Its first character gives {first[answer]:.0%} of the "
         f"attention to the word {answer}, mean of {len(weights)} heads. With {answer} hidden from the decoder "
@@ -89,10 +95,12 @@ def cross_attention_figure(
     head += [f"weight of {word}" for word in words]
     notes = [
         f"The year is read first, although it stands last: {first[answer]:.0%} of the first step's weight "
-        f"lies on {answer}. The weights follow what a word means, not where it stands.",
-        "The steps that write a hyphen, and the second digit of the year, need nothing from the source: a "
-        "hyphen always stands there, and after 1 comes 9, after 2 comes 0. What such steps read means nothing.",
-        f"With {answer} hidden the model writes {without}: it makes up digits of a year, and keeps month and day.",
+        f"lies on {answer}. The order of reading follows the date that is written, not the source.",
+        "The steps that write a hyphen, and the second digit of the year, can do without the source: a hyphen "
+        "always stands there, and in these two centuries 9 follows 1 and 0 follows 2. They read all the same. "
+        "What they read tells nothing of what they need.",
+        f"With {answer} hidden the model writes {without}: {rest} It never met a source with a hole, so the "
+        "year may even belong to no century that it knows.",
     ]
     return LiveFigure(
         name="cross_attention",
@@ -119,7 +127,8 @@ def _read(model: Seq2Seq, source: Tensor) -> tuple[str, Tensor, Tensor]:
     """The text that is written, the last layer's weights (H, T, S), and each character's probability (T,)."""
     ids = model.translate(source)  # (1, T)
     logits, _ = model(source, ids)  # (1, T, V)
-    weights = model.decoder[-1].cross_attention.weights
+    weights = cast(CrossAttention, model.decoder[-1].cross_attention).weights
+    assert weights is not None  # the manual path keeps them
     sure = logits.softmax(-1).gather(-1, ids[..., None])  # (1, T, 1)
     return seq2seq.decode(ids)[0], weights[0], sure[0, :, 0]
 

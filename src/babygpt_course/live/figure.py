@@ -135,7 +135,9 @@ class LiveFigure:
             name = f"{self.name}-{hashlib.sha256(self.weights).hexdigest()[:12]}.safetensors"
             with replacing(Path(folder) / name) as part:
                 part.write_bytes(self.weights)
-            return f'<script type="application/json" data-tensors-file>"{name}"</script>'
+            return (
+                f'<script type="application/json" data-tensors-file>"{name}"</script>'
+            )
         data = base64.b64encode(self.weights).decode()
         return f'<script type="application/octet-stream" data-tensors>{data}</script>'
 
