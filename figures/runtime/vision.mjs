@@ -28,7 +28,7 @@ export function spatialTransformer(x, context, get, name, { H, groups, mask, tap
 }
 
 /**
- * image (1, h, w) -> { logits (2), weights: a block's (1, P, P), or none of a block that is a convolution, size: [h', w'] }.
+ * image (1, h, w) -> { logits (n_class), weights: a block's (1, P, P), or none of a block that is a convolution, size: [h', w'] }.
  * config: { n_groups = 4 }. off: blocks whose attention or convolution adds nothing. mask, scale: those of attention().
  * tap names: "stem" (the picture the positions see), "mixers.0.weights" (.q .k .v .scores), "mixers.0", "mlps.0", "head".
  */
@@ -36,7 +36,9 @@ export function imageModel({ tensors, config = {}, image, off = [], mask, scale,
   const get = layers(tensors);
   const note = (name, x) => (tap(name, x), x);
   let x = map(conv2d(image, get("stem.0")), gelu); // (1, 16, 16) -> (C, 16, 16)
-  x = note("stem", map(conv2d(x, get("stem.2"), { stride: 2 }), gelu)); // -> (C, 8, 8)
+  if (get.has("stem.2")) x = map(conv2d(x, get("stem.2"), { stride: 2 }), gelu); // -> (C, 8, 8)
+  note("stem", x);
+  if (tensors.positions) x = add(x, tensors.positions);
   const size = x.shape.slice(1);
   const weights = [];
   for (let i = 0; i < get.count("mixers"); i++) {

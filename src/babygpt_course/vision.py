@@ -1,7 +1,7 @@
 """A small image model that can look across the image, and its rival that cannot.
 
-The task: are the two shapes in a 16x16 image the same? They stand far apart. A stack of 3x3
-convolutions sees each shape but never both; attention over positions compares them.
+The task: are the two shapes in a 16x16 image the same? They stand far apart. A position of
+a 3x3 convolution never sees both whole; attention over positions compares them.
 """
 
 from collections.abc import Callable
@@ -60,7 +60,11 @@ def make_images(
 
 
 class Convolution(nn.Module):
-    """The rival of SpatialAttention: what it adds to a position comes from its neighbors."""
+    """The rival of SpatialAttention: what it adds to a position comes from its neighbors.
+
+    It has no GroupNorm, whose mean and variance run over the whole image: through them
+    the two shapes would meet after all.
+    """
 
     def __init__(self, channels: int):
         super().__init__()
@@ -78,46 +82,72 @@ MIXERS: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
+STEMS: dict[str, Callable[[int], nn.Module]] = {
+    "convolution": lambda C: nn.Sequential(
+        nn.Conv2d(1, C, kernel_size=3, padding=1),  # (B, 1, h, w) -> (B, C, h, w)
+        nn.GELU(),
+        nn.Conv2d(C, C, kernel_size=4, stride=2, padding=1),  # -> (B, C, h / 2, w / 2)
+        nn.GELU(),
+    ),
+    "pixel": lambda C: nn.Sequential(nn.Conv2d(1, C, kernel_size=1), nn.GELU()),
+}
+
+
 class ImageModel(nn.Module):
-    """Two convolutions, then blocks that mix positions, the mean over positions, a line.
+    """A stem, then blocks that mix positions, the mean over positions, a line.
 
     `mixer` is "attention" or "convolution". The mean and the linear head add up what each
     position says, so a model whose positions see one shape each cannot tell "the same"
     from "different": f(a) + f(a) and f(b) + f(b) high means f(a) + f(b) is high too.
 
+    `stem` is "convolution", which halves the picture, or "pixel", a 1x1 convolution in
+    which no pixel sees another. `positions`, the (height, width) after the stem, adds a
+    vector of its own to each position; without it attention does not know where it looks.
+
     Raises:
-        ConfigError: an unknown mixer.
+        ConfigError: an unknown mixer or stem.
     """
 
-    def __init__(self, mixer: str = "attention", channels: int = 32, n_block: int = 1):
+    def __init__(
+        self,
+        mixer: str = "attention",
+        channels: int = 32,
+        n_block: int = 1,
+        n_class: int = 2,
+        stem: str = "convolution",
+        positions: tuple[int, int] | None = None,
+    ):
         super().__init__()
-        if mixer not in MIXERS:
-            raise ConfigError(f"mixer must be one of {list(MIXERS)}; got {mixer!r}.")
+        for name, value, known in (("mixer", mixer, MIXERS), ("stem", stem, STEMS)):
+            if value not in known:
+                raise ConfigError(
+                    f"{name} must be one of {list(known)}; got {value!r}."
+                )
         C = channels
-        self.stem = nn.Sequential(
-            nn.Conv2d(
-                1, C, kernel_size=3, padding=1
-            ),  # (B, 1, 16, 16) -> (B, C, 16, 16)
-            nn.GELU(),
-            nn.Conv2d(C, C, kernel_size=4, stride=2, padding=1),  # -> (B, C, 8, 8)
-            nn.GELU(),
+        self.stem = STEMS[stem](C)
+        self.positions = (
+            None if positions is None else nn.Parameter(torch.randn(C, *positions))
         )
         self.mixers = nn.ModuleList(MIXERS[mixer](C) for _ in range(n_block))
         self.mlps = nn.ModuleList(
             nn.Sequential(nn.Conv2d(C, 2 * C, 1), nn.GELU(), nn.Conv2d(2 * C, C, 1))
             for _ in range(n_block)
         )
-        self.head = nn.Linear(C, 2)
+        self.head = nn.Linear(C, n_class)
 
     def forward(
         self, images: Tensor, targets: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """images (B, 1, 16, 16) -> logits (B, 2), and the cross-entropy in nats for targets."""
-        x = self.stem(images)  # (B, 1, 16, 16) -> (B, C, 8, 8)
+        """images (B, 1, h, w) -> logits (B, n_class), and for targets their loss in nats."""
+        x = self.stem(images)  # (B, 1, h, w) -> (B, C, h', w')
+        if self.positions is not None:
+            x = x + self.positions  # (B, C, h', w')
         for mix, mlp in zip(self.mixers, self.mlps):
-            x = mix(x)  # (B, C, 8, 8): between positions
-            x = x + mlp(x)  # (B, C, 8, 8): at each position
-        logits = self.head(x.mean(dim=(2, 3)))  # (B, C, 8, 8) -> (B, C) -> (B, 2)
+            x = mix(x)  # (B, C, h', w'): between positions
+            x = x + mlp(x)  # (B, C, h', w'): at each position
+        logits = self.head(
+            x.mean(dim=(2, 3))
+        )  # (B, C, h', w') -> (B, C) -> (B, n_class)
         return logits, None if targets is None else F.cross_entropy(logits, targets)
 
 

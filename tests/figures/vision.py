@@ -10,12 +10,14 @@ from tests.figures import ready, rounded, taps, weights
 def golden() -> dict:
     g = torch.Generator().manual_seed(4)
     models = {}
-    for mixer, C, n_block, size in [
-        ("attention", 12, 1, (16, 16)),
-        ("attention", 8, 2, (10, 14)),
-        ("convolution", 7, 2, (16, 16)),
+    for mixer, C, n_block, size, more in [
+        ("attention", 12, 1, (16, 16), {}),
+        ("attention", 8, 2, (10, 14), {}),
+        ("convolution", 7, 2, (16, 16), {}),
+        ("attention", 16, 3, (5, 3), {"stem": "pixel", "positions": (5, 3)}),
+        ("convolution", 5, 3, (12, 8), {"n_class": 3, "positions": (6, 4)}),
     ]:
-        model = ready(ImageModel(mixer, C, n_block), seed=C, std=0.3)
+        model = ready(ImageModel(mixer, C, n_block, **more), seed=C, std=0.3)
         names = ["stem", "head"]
         for i in range(n_block):
             names += [f"mixers.{i}", f"mlps.{i}"]
@@ -71,6 +73,11 @@ FAULTS = {
         "const normed = x",
     ),
     "the stem keeps the size": ("vision.mjs", "{ stride: 2 }", "{ stride: 1 }"),
+    "no positions": (
+        "vision.mjs",
+        "if (tensors.positions) x = add(x, tensors.positions)",
+        "if (tensors.positions) x = map(x, (v) => v)",
+    ),
     "the sum of the positions for their mean": (
         "vision.mjs",
         "(a, b) => a + b, 0) / (h * w)",

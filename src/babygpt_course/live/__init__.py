@@ -4,6 +4,26 @@
 """
 
 from babygpt_course.live.bigram import bigram_figure
+from babygpt_course.live.cross_attention import cross_attention_figure
+from babygpt_course.live.dot_product_attention import (
+    attention_reader_figure,
+    dot_product_attention_figure,
+)
 from babygpt_course.live.figure import LiveFigure, to_safetensors
+from babygpt_course.live.multi_head_attention import multi_head_attention_figure
+from babygpt_course.live.ngram import ngram_figure
+from babygpt_course.live.spatial_attention import spatial_attention_figure
+from babygpt_course.live.tokenization import tokenization_figure
 
-__all__ = ["LiveFigure", "bigram_figure", "to_safetensors"]
+__all__ = [
+    "LiveFigure",
+    "attention_reader_figure",
+    "bigram_figure",
+    "cross_attention_figure",
+    "dot_product_attention_figure",
+    "multi_head_attention_figure",
+    "ngram_figure",
+    "spatial_attention_figure",
+    "to_safetensors",
+    "tokenization_figure",
+]
