@@ -72,7 +72,7 @@ function build({ props, tensors, state, update, say }) {
   const verdict = h("p", { class: "lf-verdict", hidden: true });
   const panel = h("div", { style: "display:grid;gap:.875rem" });
   panel.append(quiz(), verdict, heard.node, next.node);
-  const readout = h("p", { class: "lf-readout" });
+  const readout = h("p", { class: "lf-readout", tabindex: -1 });
   const table = tableView({ label: "What every token gets", build: numbers });
   const jump = button("Before the last name", () => go({ text: "", at: stories[state().story].at }));
 
@@ -90,7 +90,11 @@ function build({ props, tensors, state, update, say }) {
 
   function quiz() {
     const guess = select({ label: "It reads most", options: [["", "choose"], ...GUESSES], onchange() {} });
-    const show = (words) => (update({ ...defaults(props), open: true }), say(words ?? finding()));
+    const show = (words) => {
+      update({ ...defaults(props), open: true });
+      readout.focus(); // the button that was pressed is gone
+      say(words ?? finding());
+    };
     const check = () => {
       if (!guess.input.value) return say("Choose an answer first."), guess.input.focus();
       const { name, at } = stories[0];

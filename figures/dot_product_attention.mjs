@@ -98,7 +98,7 @@ function build({ props, tensors, state, update, say }) {
   const verdict = h("p", { class: "lf-verdict", hidden: true });
   const panel = h("div", { style: "display:grid;gap:.875rem" });
   panel.append(quiz(), verdict, entropy.node, slope.node, ladder.node, h("div", { class: "lf-actions" }, next));
-  const readout = h("p", { class: "lf-readout" });
+  const readout = h("p", { class: "lf-readout", tabindex: -1 });
   const table = tableView({ label: "Every D in numbers", build: numbers });
 
   let made = {};
@@ -110,7 +110,10 @@ function build({ props, tensors, state, update, say }) {
 
   function quiz() {
     const guess = select({ label: "Your guess", options: [["", "choose"], ...ANSWERS.map((v) => [String(v), `${v} bit${v === 1 ? "" : "s"}`])], onchange() {} });
-    const reveal = () => update({ open: true, root: false, d: sizes.at(-1), t: 1 });
+    const reveal = () => {
+      update({ open: true, root: false, d: sizes.at(-1), t: 1 });
+      readout.focus(); // the button that was pressed is gone
+    };
     const check = () => {
       if (!guess.input.value) return say("Choose a number first."), guess.input.focus();
       reveal();

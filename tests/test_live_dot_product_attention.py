@@ -255,6 +255,9 @@ def test_predict_first(visit):
     page.get_by_label("Your guess").select_option("2")
     page.click("text=Check")
     assert page.locator(".lf-verdict").text_content().startswith("You chose 2: 0.1")
+    assert page.locator(".lf-readout").evaluate(
+        "e => e.getRootNode().activeElement === e"
+    )
 
 
 @pytest.mark.browser
