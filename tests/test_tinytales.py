@@ -478,6 +478,16 @@ def test_each_kind_of_pair_shows_its_structure(stories):
         )
 
 
+def test_what_rounding_decides_is_a_tie():
+    """A bigram cannot tell most changes of word order: its sums differ by their order only."""
+    stories = tinytales.sample(60, seed=3)
+    noise = iter(range(10**6))
+    shares = tinytales.structure_probes(
+        lambda text: -500.0 + 1e-5 * (next(noise) % 3), stories, n=20
+    )
+    assert set(shares.values()) == {0.5}
+
+
 def test_probes_give_the_exact_scorer_one_and_a_blind_one_a_half(stories):
     exact = tinytales.structure_probes(tinytales.log_prob, stories[:400], n=60)
     assert exact == dict.fromkeys(PROBES, 1.0)

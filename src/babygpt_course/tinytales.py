@@ -88,6 +88,7 @@ def real_words(text: str) -> float:
 # --- structure probes, by minimal pairs ---------------------------------------------
 
 Edit = tuple[int, int, str]  # (start, end, new text)
+TIE = 1e-3  # nats: sums over a story in float32 are no truer than that
 
 
 def minimal_pairs(
@@ -124,9 +125,9 @@ def structure_probes(
 ) -> dict[str, float]:
     """For each kind, the share of up to `n` pairs in which the good side scores higher.
 
-    `score` is any model's log-probability of a text. A tie counts half, so chance is
-    0.5; `log_prob` gets 1.0. A kind that none of the stories has is left out. It is the
-    method of BLiMP (Warstadt et al. 2020).
+    `score` is any model's log-probability of a text, in nats. A tie, up to what float32
+    rounds away, counts half, so chance is 0.5; `log_prob` gets 1.0. A kind that none of
+    the stories has is left out. It is the method of BLiMP (Warstadt et al. 2020).
 
     Raises:
         ConfigError: a text that is not a story.
@@ -136,7 +137,7 @@ def structure_probes(
         wins = []
         for good, bad in minimal_pairs(stories, kind, seed, n):
             a, b = score(good), score(bad)
-            wins.append(1.0 if a > b else 0.5 if a == b else 0.0)
+            wins.append(0.5 if abs(a - b) < TIE else float(a > b))
         if wins:
             shares[kind] = sum(wins) / len(wins)
     return shares
