@@ -30,6 +30,7 @@ const clean = (s, { chars, max_order, ks, discounts, k, d }) => ({
   open: s.open === true || s.open === "true",
 });
 
+const characters = (n) => (n === 0 ? "no character" : n === 1 ? "1 character" : `${n} characters`);
 const loss = (v) => (v == null ? "infinite" : `${nats(v)} nats`);
 
 function build({ props, tensors, state, update, say }) {
@@ -43,7 +44,7 @@ function build({ props, tensors, state, update, say }) {
   const order = slider({
     label: "Order",
     count: max_order,
-    say: (i) => `${i + 1}: reads ${i === 0 ? "nothing" : i === 1 ? "1 character" : `${i} characters`}`,
+    say: (i) => `${i + 1}: reads ${i ? characters(i) : "nothing"}`,
     oninput: (i) => say_({ order: i + 1 }),
   });
   const curves = plot(losses, max_order);
@@ -84,7 +85,7 @@ function build({ props, tensors, state, update, say }) {
     const { p, steps } = climb(s);
     const best = ranked(p).slice(0, 3).map((i) => `${spoken(chars[i])} ${percent(p[i])}`);
     const rung = steps.findLast((step) => step.seen > 0);
-    return `Order ${s.order}, ${LOWER[s.method]}${setting(s)}: ${best.join(", ")}. The longest rung with counts has ${rung?.length ?? 0} characters.`;
+    return `Order ${s.order}, ${LOWER[s.method]}${setting(s)}: ${best.join(", ")}. The longest rung with counts has ${characters(rung?.length ?? 0)}.`;
   }
 
   const ending = (context, length) => [...context].slice([...context].length - length);
@@ -151,12 +152,12 @@ function build({ props, tensors, state, update, say }) {
     const measured = at(s);
     const flat = p[by[0]] - p[by.at(-1)] < 1e-12;
     readout.replaceChildren(
-      h("span", {}, `Order ${s.order}, ${LOWER[s.method]}${setting(s)}: most likely `, h("b", {}, flat ? "nothing" : names[by[0]]), flat ? `, all have 1/${V}` : `, ${percent(p[by[0]])}`),
+      h("span", {}, `Order ${s.order}, ${LOWER[s.method]}${setting(s)}: ${flat ? "no character is likelier than another, " : "most likely "}`, h("b", {}, flat ? "all alike" : names[by[0]]), `, ${flat ? `1/${V}` : percent(p[by[0]])}`),
       h(
         "span",
         {},
         parts[main] > 0
-          ? `The largest part of the answer, ${percent(parts[main])}, comes from the rung of ${steps[main].length} characters`
+          ? `The largest part of the answer, ${percent(parts[main])}, comes from the rung of ${characters(steps[main].length)}`
           : "No count had a part in the answer: all characters are alike",
         deepest < steps.length - 1 ? `; the top rung was never seen` : "",
       ),
@@ -257,7 +258,7 @@ const notes = ({ losses, max_order, ks, discounts, k, d }) => {
       "p",
       {},
       h("b", {}, "Try this. "),
-      "Type an end that no story has, such as zq, and find the rung that answers. Then choose Add-k, make its loss as low as you can, and switch to Kneser-Ney.",
+      "Type an end that no story has, such as zq, and find the rung that answers. Then guess above, so that the losses show; choose Add-k, make its loss as low as you can, and switch to Kneser-Ney.",
     ),
     h(
       "details",

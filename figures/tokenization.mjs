@@ -85,7 +85,7 @@ function build({ props, tensors, state, update, say }) {
     say: (n) => `${count(n)} of ${count(N)}, V = ${count(256 + n)}${n ? `; the last one made “${letters(bpe.pieces[255 + n])}”` : ": bytes"}`,
     oninput: (n) => go({ merges: n }),
   });
-  const before = button("Undo the last one here", () => go({ merges: bpe.around(state().text, merges()).last ?? merges() }));
+  const before = button("Undo the last merge in this text", () => go({ merges: bpe.around(state().text, merges()).last ?? merges() }));
   const after = button("Next merge in this text", () => go({ merges: bpe.around(state().text, merges()).next ?? merges() }));
   const walk = h("div", { class: "lf-actions" }, before, after);
   const vocabulary = choice({ label: "Vocabulary", options: sizes.map((V, i) => [`${i}`, count(V)]), onchange: (i) => go({ size: i }) });
@@ -99,7 +99,7 @@ function build({ props, tensors, state, update, say }) {
   const paid = h("table", { class: "lf-table" });
   const verdict = h("p", { class: "lf-verdict", hidden: true });
   const panel = h("div", { class: "lf-panel" }, quiz(), verdict, paid);
-  const word = select({ label: "One word", options: [], onchange: (w) => go({ word: w }) });
+  const word = select({ label: "One word, _ for a space", options: [], onchange: (w) => go({ word: w }) });
   const drawing = h("div", { class: "lf-scroll", style: "max-height:none", role: "region", tabindex: 0, "aria-label": "Lattice of the word", "data-lm-suppress-shortcuts": "true" });
   const ways = h("p", {});
   const replayed = h("ol", { style: "margin:0;padding-left:1.5rem" });

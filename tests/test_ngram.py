@@ -207,6 +207,15 @@ def test_longer_contexts_help_only_with_smoothing():
     ).nll(val)
 
 
+@pytest.mark.parametrize("smoothing", SMOOTHING)
+def test_it_stores_one_count_for_each_different_ngram(smoothing):
+    ids = [0, 1, 0, 1, 1, 2]
+    grams = {tuple(ids[i:j]) for j in range(7) for i in range(max(0, j - 3), j)}
+    assert NGram(3, smoothing).fit(ids, 4).n_counts == len(grams) == 3 + 4 + 4
+    with pytest.raises(ConfigError, match="fit"):
+        _ = NGram(3, smoothing).n_counts
+
+
 def test_fit_forgets_what_it_counted_before():
     model = NGram(3, "kneser_ney").fit([0, 1, 2, 1, 0], 3).fit([1, 1, 0, 1], 2)
     assert torch.equal(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import random
 import struct
 import tracemalloc
@@ -275,6 +276,17 @@ def test_sentencepiece_ids_equal_the_library(kind, tmp_path):
     for text in (TEXT, "  Tom\n\n\tran é中😀 12345  "):
         assert PIECES[kind].encode(text) == its.encode(text)
         assert its.decode(PIECES[kind].encode(text)) == text
+
+
+@pytest.mark.parametrize("kind", PIECES)
+def test_sentencepiece_scores(kind):
+    """Marks and bytes have none; BPE numbers its merges, unigram has log-probabilities."""
+    scores = PIECES[kind].scores
+    assert len(scores) == PIECES[kind].vocab_size and set(scores[:259]) == {0}
+    if kind == "bpe":
+        assert scores[259:] == [-i for i in range(400 - 259)]
+    else:
+        assert 0.5 < sum(map(math.exp, scores[259:])) <= 1
 
 
 @pytest.mark.parametrize("kind", PIECES)

@@ -125,6 +125,16 @@ class NGram:
         self.vocab_size, self._levels = vocab_size, levels
         return self
 
+    @property
+    def n_counts(self) -> int:
+        """How many counts are stored: the different n-grams of each length up to the order.
+
+        Raises:
+            ConfigError: nothing is fitted yet.
+        """
+        self._fitted()
+        return sum(len(level.keys) for level in self._levels)
+
     def log_prob(self, ids: Tensor | Sequence[int]) -> Tensor:
         """log p(id | the ids before it), for every position of ids (N,): float64 (N,), nats.
 

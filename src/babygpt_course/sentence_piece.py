@@ -61,6 +61,14 @@ class SentencePieceTokenizer:
         """V: the marks, the bytes and the pieces."""
         return len(self.pieces)
 
+    @property
+    def scores(self) -> list[float]:
+        """Of each id: the log-probability of its piece, or in BPE minus its merge number.
+
+        The marks and the bytes have none; the library says 0 for them.
+        """
+        return [self._sp.get_score(i) for i in range(self.vocab_size)]
+
     @classmethod
     def train(
         cls, text: str, vocab_size: int, model_type: str = "bpe"
@@ -155,8 +163,7 @@ class SentencePieceTokenizer:
             ConfigError: the model is not BPE, or orders its ids otherwise than `train`.
             CheckpointError: the file cannot be written.
         """
-        ids = range(self.vocab_size)
-        scores = [self._sp.get_score(i) for i in ids]
+        scores = self.scores
         marks = ["<unk>", "<s>", "</s>", *(f"<0x{b:02X}>" for b in range(256))]
         if self.pieces[:259] != marks or any(s != int(s) for s in scores):
             raise ConfigError(

@@ -123,11 +123,12 @@ def packed(model: SentencePieceTokenizer) -> dict[str, Tensor]:
     Scores are float32 whose bits are sent as int32: a rounded one could turn a tie.
     """
     pieces = model.pieces[MARKS:]
-    scores = [model._sp.get_score(i) for i in range(MARKS, model.vocab_size)]
     return {
         "codes": torch.tensor([ord(c) for piece in pieces for c in piece]),
         "lengths": torch.tensor([len(piece) for piece in pieces]),
-        "scores": torch.tensor(scores, dtype=torch.float32).view(torch.int32),
+        "scores": torch.tensor(model.scores[MARKS:], dtype=torch.float32).view(
+            torch.int32
+        ),
     }
 
 

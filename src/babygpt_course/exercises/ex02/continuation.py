@@ -12,7 +12,7 @@ exercise = Exercise(
     kind="implement",
     points=2,
     minutes=7,
-    anchor="why-it-works",
+    anchor="second-a-continuation-count",
     hints="""
     A letter that comes a hundred times, always after a q: how many different letters
     does it come after? Which cells of the table tell you?
@@ -92,7 +92,7 @@ def kinds(counts):
     return (counts > 0).sum(dim=0).double()
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("second-a-continuation-count")
 def how_often_instead_of_after_how_many(counts):
     """This is how often each character occurs: its share of the text.
 
@@ -102,7 +102,7 @@ def how_often_instead_of_after_how_many(counts):
     return counts.sum(dim=0).double() / counts.sum()
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("second-a-continuation-count")
 def rows_and_columns_swapped(counts):
     """You count how many different characters come after each one; asked is after how
     many it comes.
@@ -113,7 +113,7 @@ def rows_and_columns_swapped(counts):
     return kinds(counts.T) / kinds(counts).sum()
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("second-a-continuation-count")
 def divided_by_the_vocabulary(counts):
     """The counts above the line are right, and they are divided by V: by how many
     characters there are before it.
@@ -124,7 +124,7 @@ def divided_by_the_vocabulary(counts):
     return kinds(counts) / len(counts)
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("second-a-continuation-count")
 def divided_by_all_cells(counts):
     """You divide by the number of cells, V times V; asked is the number of different
     pairs that occur.
@@ -134,7 +134,7 @@ def divided_by_all_cells(counts):
     return kinds(counts) / counts.numel()
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("second-a-continuation-count")
 def divided_by_the_length_of_the_text(counts):
     """You divide by the number of all pairs in the text; a pair that occurs fifty times
     counts once here.
@@ -145,7 +145,7 @@ def divided_by_the_length_of_the_text(counts):
     return kinds(counts) / counts.sum()
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("second-a-continuation-count")
 def not_divided(counts):
     """These are the numbers of different characters before each one, and not yet
     probabilities.
@@ -155,7 +155,7 @@ def not_divided(counts):
     return kinds(counts)
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("second-a-continuation-count")
 def followers_of_itself_left_out(counts):
     """A character that follows itself is left out: the diagonal of the table does not
     count here.
@@ -173,7 +173,7 @@ def diagonal_put_to_zero(counts):
     return other.sum(dim=0) / other.sum()
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("second-a-continuation-count")
 def seen_once_left_out(counts):
     """A pair that occurs once does not count here.
 
@@ -189,7 +189,7 @@ def more_than_one(counts):
     return (counts > 1).sum(dim=0).double() / (counts > 1).sum()
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("second-a-continuation-count")
 def only_those_seen_once(counts):
     """Only pairs that occur exactly once count here.
 
@@ -205,7 +205,7 @@ def equal_to_one(counts):
     return (counts == 1).sum(dim=0).double() / (counts == 1).sum()
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("second-a-continuation-count")
 def average_of_the_rows(counts):
     """You turn each row into probabilities and average the rows. So a pair counts more if
     its row is short of others.
@@ -236,7 +236,7 @@ def average_of_all_rows_and_empty_ones_forgotten(counts):
     return (counts.double() / counts.sum(dim=1, keepdim=True)).mean(dim=0)
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("second-a-continuation-count")
 def discounted_counts(counts):
     """A discount is subtracted from each count, and the counts are added up. That is the
     other half of Kneser-Ney, for the longer context.
@@ -248,7 +248,7 @@ def discounted_counts(counts):
     return kept.sum(dim=0) / kept.sum()
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("second-a-continuation-count")
 def one_added_to_each(counts):
     """One is added for each character, as in add-one smoothing.
 
@@ -258,7 +258,7 @@ def one_added_to_each(counts):
     return (kinds(counts) + 1) / (kinds(counts).sum() + len(counts))
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("second-a-continuation-count")
 def direction_ignored(counts):
     """You count with which characters each one stands together, before it or after it.
 

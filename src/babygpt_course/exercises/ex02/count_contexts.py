@@ -217,6 +217,30 @@ def first_position_missing(ids, order):
 
 
 @exercise.wrong("by-hand")
+def row_made_anew_each_time(ids, order):
+    """When a context comes a second time, your code gives it a new dict, and what followed
+    it before is lost.
+
+    A new dict is right only the first time. How can you tell whether there is one already,
+    or let `setdefault` tell?
+    """
+    return {context: {following: 1} for context, following in pairs(ids, order)}
+
+
+@exercise.wrong("by-hand")
+def followers_in_a_list(ids, order):
+    """Under each context you keep a list of what followed; asked is how often each id did.
+
+    The list has all that is needed, in another form. Which dict says of `[4, 4, 7]` how
+    often each id is in it?
+    """
+    followers = {}
+    for context, following in pairs(ids, order):
+        followers.setdefault(context, []).append(following)
+    return followers
+
+
+@exercise.wrong("by-hand")
 def following_id_inside_the_context(ids, order):
     """The id that follows is part of the context: your table says "after ab came b".
 
@@ -391,14 +415,6 @@ def context_in_a_list(ids, order):
 @exercise.caught_as("wrong-type")
 def a_list_of_pairs(ids, order):
     return pairs(ids, order)
-
-
-@exercise.caught_as("wrong-type")
-def followers_in_lists(ids, order):
-    counts = {}
-    for context, following in pairs(ids, order):
-        counts.setdefault(context, []).append(following)
-    return counts
 
 
 @exercise.caught_as("returned-none")

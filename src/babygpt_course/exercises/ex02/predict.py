@@ -290,7 +290,7 @@ def two_characters_still_leave_a_choice():
     return {"trigram_bits": (2 / 3, 1 / 3, 1.0, 0.5)}
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("sparsity")
 def unseen_costs_something_finite():
     """The one unseen trigram has probability 0: the model said "this never happens".
 
@@ -308,7 +308,7 @@ def sign_forgotten():
     return {"bigram_bits": -2 / 3, "unseen_bits": -math.inf}
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("by-hand")
 def t_missing_below_the_line():
     """That is T / N: two different followers among five. Below the line belongs N + T.
 
@@ -318,7 +318,7 @@ def t_missing_below_the_line():
     return {"handed_down": 2 / 5}
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("by-hand")
 def kept_instead_of_handed_down():
     """That is what the context keeps for what it has seen, N / (N + T), or what it saw most
     often.
@@ -328,7 +328,7 @@ def kept_instead_of_handed_down():
     return {"handed_down": (5 / 7, 4 / 7, 4 / 5)}
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("by-hand")
 def every_sighting_a_surprise():
     """That hands down half: every follower counts as new, although b came four times.
 
@@ -337,7 +337,7 @@ def every_sighting_a_surprise():
     return {"handed_down": 0.5}
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("by-hand")
 def alphabet_for_t():
     """That takes the size of the alphabet for T: a, b and c.
 
@@ -346,7 +346,7 @@ def alphabet_for_t():
     return {"handed_down": 3 / 8}
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("by-hand")
 def surprises_miscounted():
     """That counts one new follower: the c, or the letters that came just once.
 
@@ -356,7 +356,7 @@ def surprises_miscounted():
     return {"handed_down": (1 / 6, 1 / 5, 1 / 7)}
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("by-hand")
 def count_instead_of_share():
     """That is a count, and the question asks for a share, between 0 and 1.
 

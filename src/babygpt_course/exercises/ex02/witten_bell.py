@@ -14,7 +14,7 @@ exercise = Exercise(
     kind="implement",
     points=2,
     minutes=8,
-    anchor="why-it-works",
+    anchor="by-hand",
     hints="""
     After a context came a, a, a and b: four followers, two different ones. How often,
     of these four times, was the follower new at that moment? That is how often to expect
@@ -123,9 +123,14 @@ def wrong_formula(function):
     def raw(counts, lower):
         return function(counts, lower)
 
+    def mended_dtype_left_alone(counts, lower):
+        return mended(counts, lower).to(lower.dtype)
+
     raw.__name__ = f"{function.__name__}_and_unseen_forgotten"
-    exercise.wrong("why-it-works")(mended)
+    mended_dtype_left_alone.__name__ = f"{function.__name__}_and_dtype_left_alone"
+    exercise.wrong("by-hand")(mended)
     exercise.also(mended)(raw)
+    exercise.also(mended)(mended_dtype_left_alone)
     return mended
 
 
@@ -139,6 +144,17 @@ def size_of_the_vocabulary_for_t(counts, lower):
     """
     c, q, n, _ = parts(counts, lower)
     return (c + len(c) * q) / (n + len(c))
+
+
+@wrong_formula
+def size_of_the_vocabulary_for_n(counts, lower):
+    """N is the length of `counts` here, the size of the vocabulary; it should be their sum,
+    how many ids came after this context.
+
+    The probabilities do not add up to 1. To what do the c above the line add up?
+    """
+    c, q, _, t = parts(counts, lower)
+    return (c + t * q) / (len(c) + t)
 
 
 @wrong_formula
@@ -305,7 +321,7 @@ def weights_swapped(counts, lower):
     return t / (n + t) * c / n + n / (n + t) * q
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("by-hand")
 def unseen_context_is_nan(counts, lower):
     """For a context that was never seen this is 0 / 0, which is nan.
 
@@ -322,7 +338,7 @@ def unseen_context_is_nan_and_dtype_left_alone(counts, lower):
     return (counts + t * lower) / (counts.sum() + t)
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("by-hand")
 def unseen_context_is_zero(counts, lower):
     """For a context that was never seen all probabilities are 0, and a distribution must
     add up to 1.
@@ -340,7 +356,7 @@ def unseen_context_divided_by_a_bit_more(counts, lower):
     return torch.nan_to_num((c + t * q) / (n + t))
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("by-hand")
 def unseen_context_is_uniform(counts, lower):
     """For a context that was never seen all ids are equally likely here.
 
@@ -351,7 +367,7 @@ def unseen_context_is_uniform(counts, lower):
     return witten_bell(counts, lower) if n > 0 else torch.ones_like(c) / len(c)
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("by-hand")
 def unseen_context_divides_by_zero(counts, lower):
     """For a context that was never seen the number below the line is 0, and a division
     of Python's numbers by 0 raises an error.

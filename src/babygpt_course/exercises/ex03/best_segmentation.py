@@ -26,7 +26,7 @@ exercise = Exercise(
     kind="implement",
     points=3,
     minutes=12,
-    anchor="why-it-works",
+    anchor="the-best-path-instead-of-the-first",
     speed=Speed(
         args=lambda n: random_case(n, 3, 0),
         sizes=(8, 16, 22, 26, 28, 160),
@@ -171,7 +171,7 @@ def path(start, text):
     return pieces
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("the-best-path-instead-of-the-first")
 def longest_piece_first(text, log_probs):
     """From left to right you take the longest piece that fits. That is *greedy*: what it
     takes now can force bad pieces later.
@@ -187,7 +187,7 @@ def longest_piece_first(text, log_probs):
     return pieces
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("the-best-path-instead-of-the-first")
 def longest_piece_from_the_end(text, log_probs):
     """From right to left you take the longest piece that fits, or you keep the first way
     that reaches a position, which comes to the same. What it takes now can force bad pieces
@@ -204,7 +204,7 @@ def longest_piece_from_the_end(text, log_probs):
     return pieces
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("the-best-path-instead-of-the-first")
 def most_probable_next_piece(text, log_probs):
     """At each place you take the piece with the highest probability. A short piece is
     usually more probable by itself, and leaves more pieces to pay for.
@@ -220,7 +220,7 @@ def most_probable_next_piece(text, log_probs):
     return pieces
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("the-best-path-instead-of-the-first")
 def best_neighbors_merged_first(text, log_probs):
     """You start with single letters and join, again and again, the two neighbors that make
     the most probable piece. That is how byte-pair encoding applies its merges.
@@ -241,7 +241,7 @@ def best_neighbors_merged_first(text, log_probs):
         pieces[i : i + 2] = [pieces[i] + pieces[i + 1]]
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("the-best-path-instead-of-the-first")
 def fewest_pieces(text, log_probs):
     """You cut the text into as few pieces as possible.
 
@@ -267,7 +267,7 @@ def fewest_pieces_step_by_step(text, log_probs):
     return path(start, text)
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("the-best-path-instead-of-the-first")
 def probabilities_added(text, log_probs):
     """The probabilities of the pieces are added. So every further piece makes a segmentation
     better, and many short ones win.
@@ -280,7 +280,7 @@ def probabilities_added(text, log_probs):
     )
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("the-best-path-instead-of-the-first")
 def average_of_the_pieces(text, log_probs):
     """You compare the average log probability of a piece. Then a bad piece is forgiven if
     many cheap ones stand around it.
@@ -295,7 +295,7 @@ def average_of_the_pieces(text, log_probs):
     )
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("the-best-path-instead-of-the-first")
 def least_probable(text, log_probs):
     """This is the *least* probable segmentation.
 
@@ -305,7 +305,18 @@ def least_probable(text, log_probs):
     return min(all_ways(text, log_probs), key=lambda w: sum(log_probs[p] for p in w))
 
 
-@exercise.wrong("by-hand")
+@exercise.also(least_probable)
+def least_probable_step_by_step(text, log_probs):
+    sums, start = [0.0], [0]
+    for i in range(1, len(text) + 1):
+        fits = [j for j in range(i) if text[j:i] in log_probs]
+        score, j = min((sums[j] + log_probs[text[j:i]], j) for j in fits)
+        sums.append(score)
+        start.append(j)
+    return path(start, text)
+
+
+@exercise.wrong("the-best-path-instead-of-the-first")
 def always_single_characters(text, log_probs):
     """The text is cut into single characters, whatever pieces there are.
 
@@ -315,7 +326,7 @@ def always_single_characters(text, log_probs):
     return list(text)
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("the-best-path-instead-of-the-first")
 def text_in_one_piece(text, log_probs):
     """The whole text comes back in one piece, although it is no piece of the dict.
 
@@ -342,7 +353,7 @@ def unknown_pieces_cost_little(text, log_probs):
     return best_segmentation(text, every | log_probs)
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("the-best-path-instead-of-the-first")
 def back_to_front(text, log_probs):
     """The pieces are right, and they stand in the wrong order: the last one first.
 
@@ -352,7 +363,7 @@ def back_to_front(text, log_probs):
     return best_segmentation(text, log_probs)[::-1]
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("the-best-path-instead-of-the-first")
 def score_of_the_last_piece_only(text, log_probs):
     """For each position you compare only the last piece, not the whole way to it.
 
@@ -382,7 +393,7 @@ def first_way_stays(text, log_probs):
     return path(start, text)
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("the-best-path-instead-of-the-first")
 def zero_taken_for_missing(text, log_probs):
     """A piece with a log probability of 0 is treated as if it were no piece.
 
@@ -394,7 +405,7 @@ def zero_taken_for_missing(text, log_probs):
     )
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("the-best-path-instead-of-the-first")
 def whole_text_never_a_piece(text, log_probs):
     """The whole text is never tried as one piece.
 
@@ -405,7 +416,7 @@ def whole_text_never_a_piece(text, log_probs):
     return best_segmentation(text, shorter)
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("the-best-path-instead-of-the-first")
 def no_piece_longer_than_three(text, log_probs):
     """Long pieces are never found: your code stops looking at some length.
 

@@ -11,7 +11,7 @@ exercise = Exercise(
     kind="implement",
     points=2,
     minutes=7,
-    anchor="by-hand",
+    anchor="merge-by-merge",
     hints="""
     In [1, 1, 1] the pair (1, 1) stands at position 0 and at position 1. After you have
     merged the first one, which ids are still free to be merged?
@@ -121,7 +121,7 @@ def a_copy_changed_in_place(ids, pair, new):
 # --- wrong, each with the misconception behind it -------------------------------------
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
 def second_of_the_pair_kept(ids, pair, new):
     """The new id is in, and the second id of the pair is still there as well.
 
@@ -135,7 +135,15 @@ def second_of_the_pair_kept(ids, pair, new):
     return out
 
 
-@exercise.wrong("by-hand")
+@exercise.also(second_of_the_pair_kept)
+def second_of_the_pair_kept_and_last_id_lost(ids, pair, new):
+    out = []
+    for i in range(len(ids) - 1):
+        out.append(new if (ids[i], ids[i + 1]) == pair else ids[i])
+    return out
+
+
+@exercise.wrong("merge-by-merge")
 def overlapping_occurrences_merged(ids, pair, new):
     """In a run such as 1, 1, 1 the middle id is used twice: once for the pair on its left
     and once for the pair on its right.
@@ -150,7 +158,7 @@ def overlapping_occurrences_merged(ids, pair, new):
     ]
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
 def from_right_to_left(ids, pair, new):
     """The pairs are merged from the right: in 1, 1, 1 the last two became one.
 
@@ -160,7 +168,7 @@ def from_right_to_left(ids, pair, new):
     return merge_pair(ids[::-1], pair[::-1], new)[::-1]
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
 def only_the_first_occurrence(ids, pair, new):
     """Only the first occurrence of the pair is merged.
 
@@ -173,7 +181,7 @@ def only_the_first_occurrence(ids, pair, new):
     return list(ids)
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
 def last_id_lost(ids, pair, new):
     """The last id of the text is gone where no pair ends there.
 
@@ -185,7 +193,7 @@ def last_id_lost(ids, pair, new):
     return merged if ends and merged[-1] == new else merged[:-1]
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
 def pair_at_the_end_missed(ids, pair, new):
     """A pair at the very end of the text is not merged.
 
@@ -194,7 +202,7 @@ def pair_at_the_end_missed(ids, pair, new):
     return [] if not ids else [*merge_pair(ids[:-1], pair, new), ids[-1]]
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
 def id_after_a_pair_lost(ids, pair, new):
     """The id right after a merged pair is gone.
 
@@ -212,7 +220,7 @@ def id_after_a_pair_lost(ids, pair, new):
     return out
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
 def both_directions_merged(ids, pair, new):
     """The two ids are merged in both orders: 2, 1 as well as 1, 2.
 
@@ -230,7 +238,7 @@ def both_directions_merged(ids, pair, new):
     return out
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
 def each_member_replaced(ids, pair, new):
     """Each of the two ids is replaced, wherever it stands alone.
 
@@ -240,7 +248,7 @@ def each_member_replaced(ids, pair, new):
     return [new if i in pair else i for i in ids]
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
 def first_member_alone_decides(ids, pair, new):
     """Only the first id of the pair is looked at; what follows it is swallowed unseen.
 
@@ -254,7 +262,7 @@ def first_member_alone_decides(ids, pair, new):
     return out
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
 def gaps_closed(ids, pair, new):
     """Two ids that are not neighbors were merged: something stands between them.
 
@@ -274,7 +282,7 @@ def gaps_closed(ids, pair, new):
     return out
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
 def nothing_is_ever_equal(ids, pair, new):
     """Nothing is merged: the ids come back as they were.
 
@@ -284,7 +292,7 @@ def nothing_is_ever_equal(ids, pair, new):
     return list(ids)
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
 def numbers_taken_as_text(ids, pair, new):
     """Numbers were cut in two: the ids are joined into one string, and the digits of "1 2"
     occur inside "11 2" as well.
@@ -302,7 +310,7 @@ def numbers_taken_as_text_with_commas(ids, pair, new):
     return [int(number) for number in text.strip("[]").split(",") if number]
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
 def new_id_forgotten(ids, pair, new):
     """The pairs are gone, and nothing stands in their place.
 
@@ -312,7 +320,7 @@ def new_id_forgotten(ids, pair, new):
     return [i for i in merge_pair(ids, pair, None) if i is not None]
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
 def pair_kept_beside_the_new_id(ids, pair, new):
     """The new id is in, and the two old ones are still there.
 
@@ -324,7 +332,7 @@ def pair_kept_beside_the_new_id(ids, pair, new):
     return out
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
 def at_even_positions_only(ids, pair, new):
     """The text is cut into blocks of two, so a pair that begins at an odd position is missed.
 

@@ -134,7 +134,7 @@ def worked_out_in_other_words():
 # --- misconceptions, and the numbers they lead to -------------------------------------
 
 
-@exercise.wrong("the-question")
+@exercise.wrong("characters-and-what-they-are-made-of")
 def one_character_is_one_byte():
     """That takes a character for a byte. A byte has 256 values, and there are far more
     characters than that.
@@ -145,7 +145,7 @@ def one_character_is_one_byte():
     return {"bytes_of_e_acute": 1, "bytes_of_emoji": 1}
 
 
-@exercise.wrong("the-question")
+@exercise.wrong("characters-and-what-they-are-made-of")
 def every_character_the_same_width():
     """That is another encoding, one in which every character takes the same number of bytes, or
     an é written as an e with an accent behind it.
@@ -156,7 +156,7 @@ def every_character_the_same_width():
     return {"bytes_of_e_acute": (4, 3)}
 
 
-@exercise.wrong("the-question")
+@exercise.wrong("characters-and-what-they-are-made-of")
 def emoji_like_a_letter():
     """That many bytes reach the letters of all living languages; the emoji lie beyond, above code
     point 65,535.
@@ -166,7 +166,7 @@ def emoji_like_a_letter():
     return {"bytes_of_emoji": (2, 3)}
 
 
-@exercise.wrong("the-question")
+@exercise.wrong("characters-and-what-they-are-made-of")
 def more_bytes_than_there_are():
     """UTF-8 never needs more than 4 bytes for a code point, and this emoji is one code point.
 
@@ -175,7 +175,7 @@ def more_bytes_than_there_are():
     return {"bytes_of_emoji": (5, 6, 8)}
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
 def fewest_tokens():
     """Two tokens, "ab" and "cd", would be fewer, but the merges do not look for the fewest: the
     first merge of the list goes first and takes both b and c.
@@ -185,7 +185,7 @@ def fewest_tokens():
     return {"tokens_of_abcd": 2}
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
 def nothing_is_merged():
     """That is one token for each letter: no merge is done.
 
@@ -194,7 +194,7 @@ def nothing_is_merged():
     return {"tokens_of_abcd": 4}
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
 def merges_that_do_not_exist():
     """For one token there would have to be merges of longer pieces, such as a + bc.
 
@@ -204,7 +204,7 @@ def merges_that_do_not_exist():
     return {"tokens_of_abcd": 1}
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("losses-per-token-cannot-be-compared")
 def bits_per_token():
     """That is the loss in bits per *token*.
 
@@ -213,7 +213,7 @@ def bits_per_token():
     return {"bits_per_character": 2 / math.log(2)}
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("losses-per-token-cannot-be-compared")
 def nats_per_character():
     """That is the loss per character in *nats*.
 
@@ -223,7 +223,7 @@ def nats_per_character():
     return {"bits_per_character": 0.5}
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("losses-per-token-cannot-be-compared")
 def multiplied_by_ln_2():
     """Nats were multiplied by ln 2; they should be divided by it.
 
@@ -232,7 +232,7 @@ def multiplied_by_ln_2():
     return {"bits_per_character": (0.5 * math.log(2), 2 * math.log(2))}
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("losses-per-token-cannot-be-compared")
 def multiplied_by_the_characters():
     """The loss of a token was multiplied by 4; it should be divided.
 
@@ -241,7 +241,7 @@ def multiplied_by_the_characters():
     return {"bits_per_character": (8 / math.log(2), 8)}
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("losses-per-token-cannot-be-compared")
 def unit_unchanged():
     """That is the loss as it was, in nats per token.
 
@@ -250,7 +250,7 @@ def unit_unchanged():
     return {"bits_per_character": 2}
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("what-a-vocabulary-costs")
 def one_number_a_token():
     """That counts the tokens, or the channels, or both together; each token has a whole row of
     numbers.
@@ -260,7 +260,7 @@ def one_number_a_token():
     return {"embedding_parameters": (V, C, V + C)}
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("what-a-vocabulary-costs")
 def table_of_pairs():
     """That is a square table, one number for each pair. The bigram had such a table; an
     embedding has C numbers for each token.
@@ -270,7 +270,7 @@ def table_of_pairs():
     return {"embedding_parameters": (V * V, C * C)}
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("what-a-vocabulary-costs")
 def head_counted_too():
     """That counts more than the table: an output layer of the same size, or a bias.
 
@@ -280,7 +280,7 @@ def head_counted_too():
     return {"embedding_parameters": (2 * V * C, V * C + C, V * C + V, 2 * V * C + V)}
 
 
-@exercise.wrong("the-module")
+@exercise.wrong("tokenizer-bin")
 def special_ids_forgotten():
     """That is the byte itself. In this vocabulary the bytes do not begin at id 0.
 
@@ -289,7 +289,7 @@ def special_ids_forgotten():
     return {"id_of_newline": 10}
 
 
-@exercise.wrong("the-module")
+@exercise.wrong("tokenizer-bin")
 def off_by_one_of_the_specials():
     """That is one off: ids begin at 0 and so do the bytes.
 
@@ -298,7 +298,7 @@ def off_by_one_of_the_specials():
     return {"id_of_newline": (12, 14, 11)}
 
 
-@exercise.wrong("the-module")
+@exercise.wrong("tokenizer-bin")
 def bytes_after_the_pieces():
     """That puts the bytes elsewhere, or takes the special pieces for all there is.
 
@@ -307,7 +307,7 @@ def bytes_after_the_pieces():
     return {"id_of_newline": (3, 256 + 10, 256 + 13, 259)}
 
 
-@exercise.wrong("the-module")
+@exercise.wrong("tokenizer-bin")
 def hexadecimal_read_as_decimal():
     """0A is hexadecimal: its digits go from 0 to 9 and on from A to F, and a place counts
     sixteen.
@@ -317,7 +317,7 @@ def hexadecimal_read_as_decimal():
     return {"id_of_newline": (0xA0 + 3, 0xA0, 0x10 + 3, 0x10)}
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("the-best-path-instead-of-the-first")
 def cuts_counted_at_every_letter():
     """That is 2 to the power of 4, one choice for each letter; between 4 letters there are only
     3 places to cut.
@@ -327,7 +327,7 @@ def cuts_counted_at_every_letter():
     return {"segmentations": 16}
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("the-best-path-instead-of-the-first")
 def number_of_places_to_cut():
     """That is the number of places to cut, or of letters; each place can be cut or left whole,
     independently of the others.
@@ -337,7 +337,7 @@ def number_of_places_to_cut():
     return {"segmentations": (3, 4, 6)}
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("the-best-path-instead-of-the-first")
 def whole_or_single_letters_forgotten():
     """That leaves out the word as a whole, or the word in single letters. They are two of the
     ways.
@@ -347,7 +347,7 @@ def whole_or_single_letters_forgotten():
     return {"segmentations": 7}
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("the-best-path-instead-of-the-first")
 def stretches_counted():
     """That is the number of stretches of letters, the possible *pieces*. A segmentation is a
     set of them that covers the word.
@@ -357,7 +357,7 @@ def stretches_counted():
     return {"segmentations": 10}
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("the-best-path-instead-of-the-first")
 def orders_of_the_letters():
     """That is in how many orders 4 things can stand. The letters stay where they are; only the
     cuts differ.

@@ -19,7 +19,7 @@ exercise = Exercise(
     kind="implement",
     points=3,
     minutes=12,
-    anchor="by-hand",
+    anchor="merge-by-merge",
     equivalent={
         "counts[pair] = counts.get(pair, 1) + 1": "All counts grow by one, so the same pair "
         "is the most frequent.",
@@ -157,7 +157,7 @@ def learned(
     return merges
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
 def ties_by_first_seen(ids, n_merges):
     """Of several pairs that are equally frequent yours is the one that comes first in the
     text.
@@ -188,7 +188,7 @@ def ties_by_first_seen_and_most_common(ids, n_merges):
     return merges
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
 def ties_by_the_first_id_only(ids, n_merges):
     """Of several pairs that are equally frequent and begin with the same id yours is the one
     that comes first in the text.
@@ -198,7 +198,7 @@ def ties_by_the_first_id_only(ids, n_merges):
     return learned(ids, n_merges, best=lambda c: min(c, key=lambda p: (-c[p], p[0])))
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
 def ties_to_the_larger_ids(ids, n_merges):
     """Of several pairs that are equally frequent yours is the one with the larger ids.
 
@@ -208,7 +208,7 @@ def ties_to_the_larger_ids(ids, n_merges):
     return learned(ids, n_merges, best=lambda c: max(c, key=lambda p: (c[p], p)))
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
 def ties_by_last_seen(ids, n_merges):
     """Of several pairs that are equally frequent yours is the one that comes last in the
     text.
@@ -218,7 +218,7 @@ def ties_by_last_seen(ids, n_merges):
     return learned(ids, n_merges, best=lambda c: max(reversed(c), key=c.get))
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
 def counted_only_once(ids, n_merges):
     """The pairs are counted once, in the original text, and the most frequent ones are
     taken.
@@ -235,7 +235,7 @@ def counted_only_once_most_common(ids, n_merges):
     return [pair for pair, _ in Counter(zip(ids, ids[1:])).most_common(n_merges)]
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
 def text_never_merged(ids, n_merges):
     """The same pair is found in every round: the text stays as it was.
 
@@ -255,7 +255,7 @@ def text_never_merged_first_seen(ids, n_merges):
     )
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
 def new_id_always_256(ids, n_merges):
     """Every merge gets the same new id, 256, so different pieces cannot be told apart.
 
@@ -264,7 +264,7 @@ def new_id_always_256(ids, n_merges):
     return learned(ids, n_merges, new=lambda ids, merges: 256)
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
 def new_id_after_the_largest(ids, n_merges):
     """The new id is the largest id of this text plus one; it should be 256 plus the number
     of merges before.
@@ -285,7 +285,7 @@ def new_id_after_the_largest_first_seen(ids, n_merges):
     )
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
 def new_ids_from_257(ids, n_merges):
     """The new ids are one too high: your first merge makes 257.
 
@@ -295,7 +295,7 @@ def new_ids_from_257(ids, n_merges):
     return learned(ids, n_merges, new=lambda ids, merges: 257 + len(merges))
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
 def new_ids_from_255(ids, n_merges):
     """The new ids are one too low: your first merge makes 255, and that is a byte.
 
@@ -304,7 +304,7 @@ def new_ids_from_255(ids, n_merges):
     return learned(ids, n_merges, new=lambda ids, merges: 255 + len(merges))
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
 def overlaps_counted_once(ids, n_merges):
     """In a run such as 1, 1, 1 you count the pair 1, 1 once; as neighbors it stands there
     twice.
@@ -322,7 +322,7 @@ def overlaps_counted_once(ids, n_merges):
     return learned(ids, n_merges, count=apart)
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
 def stops_at_pairs_seen_once(ids, n_merges):
     """You stop when no pair occurs twice.
 
@@ -338,7 +338,7 @@ def stops_at_pairs_seen_once(ids, n_merges):
     )
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
 def new_pieces_never_merged_again(ids, n_merges):
     """A new piece is never part of another merge: only pairs of single bytes are counted.
 
@@ -352,7 +352,7 @@ def new_pieces_never_merged_again(ids, n_merges):
     )
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
 def rarest_pair_first(ids, n_merges):
     """You merge the rarest pair; it should be the most frequent one.
 
@@ -362,7 +362,7 @@ def rarest_pair_first(ids, n_merges):
     return learned(ids, n_merges, best=lambda c: min(c, key=lambda p: (c[p], p)))
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
 def order_of_the_pair_ignored(ids, n_merges):
     """Pairs are counted without regard to their order: 1, 2 and 2, 1 together.
 
@@ -377,7 +377,7 @@ def order_of_the_pair_ignored(ids, n_merges):
     )
 
 
-@exercise.wrong("why-it-works")
+@exercise.wrong("merge-by-merge")
 def surprising_pairs_first(ids, n_merges):
     """The pairs are ranked by how much more often they occur than their parts suggest, the
     count divided by the counts of both parts. WordPiece does that.
@@ -393,7 +393,7 @@ def surprising_pairs_first(ids, n_merges):
     return learned(ids, n_merges, count=scores)
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
 def blocks_of_two_counted(ids, n_merges):
     """The text is cut into blocks of two before it is counted, so half of the pairs are not
     seen.
@@ -403,7 +403,7 @@ def blocks_of_two_counted(ids, n_merges):
     return learned(ids, n_merges, count=lambda ids: Counter(zip(ids[::2], ids[1::2])))
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
 def only_first_occurrence_merged(ids, n_merges):
     """The right pair is chosen, and replaced only where it first occurs.
 
@@ -412,7 +412,7 @@ def only_first_occurrence_merged(ids, n_merges):
     return learned(ids, n_merges, merge=only_the_first_occurrence)
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
 def second_of_the_pair_left_behind(ids, n_merges):
     """The right pair is chosen, and when it is merged its second id stays behind.
 
@@ -421,7 +421,7 @@ def second_of_the_pair_left_behind(ids, n_merges):
     return learned(ids, n_merges, merge=second_of_the_pair_kept)
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
 def overlaps_merged_twice(ids, n_merges):
     """The right pair is chosen, and in a run such as 1, 1, 1 it is merged twice: the middle
     id is used for both.
@@ -431,7 +431,7 @@ def overlaps_merged_twice(ids, n_merges):
     return learned(ids, n_merges, merge=overlapping_occurrences_merged)
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
 def one_merge_too_few(ids, n_merges):
     """There is one merge less than asked for.
 
@@ -440,7 +440,7 @@ def one_merge_too_few(ids, n_merges):
     return train_bpe(ids, n_merges - 1)
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
 def one_merge_too_many(ids, n_merges):
     """There is one merge more than asked for.
 
@@ -450,7 +450,7 @@ def one_merge_too_many(ids, n_merges):
     return train_bpe(ids, n_merges + 1)
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
 def merged_text_instead_of_merges(ids, n_merges):
     """You give back the text after the merges; asked for are the merges, the pairs in their
     order.
@@ -463,7 +463,7 @@ def merged_text_instead_of_merges(ids, n_merges):
     return list(ids)
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
 def merges_in_a_dict(ids, n_merges):
     """You give back a dict from pair to new id; asked for is a list of the pairs in their
     order.
@@ -474,7 +474,7 @@ def merges_in_a_dict(ids, n_merges):
     return {pair: 256 + i for i, pair in enumerate(train_bpe(ids, n_merges))}
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
 def pairs_in_lists(ids, n_merges):
     """The pairs are right, and each of them is a list; they should be tuples.
 
@@ -483,7 +483,28 @@ def pairs_in_lists(ids, n_merges):
     return [list(pair) for pair in train_bpe(ids, n_merges)]
 
 
-@exercise.wrong("by-hand")
+@exercise.wrong("merge-by-merge")
+def merges_with_their_new_ids(ids, n_merges):
+    """The pairs are right, and each of them stands beside its new id; asked for are the pairs
+    alone.
+
+    The place in the list says the id: pair i becomes 256 + i. What do you append?
+    """
+    return [(pair, 256 + i) for i, pair in enumerate(train_bpe(ids, n_merges))]
+
+
+@exercise.wrong("merge-by-merge")
+def no_pair_left_and_none_appended(ids, n_merges):
+    """When no pair is left, your list goes on with something that is no pair.
+
+    A text of one id has no neighbors. Then the list ends early. Where can you ask whether
+    there is any pair?
+    """
+    merges = train_bpe(ids, n_merges)
+    return merges + [None] * (n_merges - len(merges))
+
+
+@exercise.wrong("merge-by-merge")
 def no_pair_left_is_an_error(ids, n_merges):
     """When no pair is left, there is nothing to take the best of, and your function stops
     with an error.
