@@ -261,8 +261,8 @@ function build({ props, tensors, state, update, say }) {
   };
 }
 
-const notes = ({ text, notes: seen }) => [
-  h("p", {}, h("b", {}, "Try this. "), `With “${text}”, move the decoder step from the first to the last: which word is read when, and which places between the words? Then hide the word of a character of the year, and see which digits break. Type the same date in another order.`),
+const notes = ({ text, answer, notes: seen }) => [
+  h("p", {}, h("b", {}, "Try this. "), `With “${text}”, move the decoder step from the first to the last: which word is read when, and which places between the words? Then choose a character of ${answer} and hide “Its word”: which digits break? Type the same date in another order.`),
   h("details", {}, h("summary", {}, "What you should have seen"), ...seen.map((words) => h("p", {}, words))),
 ];
 

@@ -56,7 +56,7 @@ def test_the_still_picture_says_the_finding(fig):
 def test_a_model_that_does_not_show_it_is_refused(model):
     with pytest.raises(ConfigError, match="not '1994-03-07'"):
         cross_attention_figure(Seq2Seq(model.config))
-    with pytest.raises(ConfigError, match="more than half"):
+    with pytest.raises(ConfigError, match="must have the most"):
         cross_attention_figure(model, answer="March")
     with pytest.raises(ConfigError, match="no word of"):
         cross_attention_figure(model, answer="1995")
