@@ -87,6 +87,16 @@ def multi_head_attention_figure(
             f"nats, without the induction head {rise[induction]:+.2f}: the title is not true of this model."
         )
 
+    back = float(maps[0][helper[1]].diagonal(-1).mean())
+    several = int((score[1:] > 0.5).sum())
+    every = loss(*(head for head in heads if head[0] > 0)) - whole
+    if back < 0.5 or several < 2 or every < 1:
+        raise ConfigError(
+            f"Layer 1 head {helper[1] + 1} spends {back:.2f} of its weight one place back, {several} heads above "
+            f"look at the answer, and without all of them copied letters cost {every:+.2f} nats: the notes are "
+            "not true of this model."
+        )
+
     def name(head: Head) -> str:
         return f"layer {head[0] + 1} head {head[1] + 1}"
 
