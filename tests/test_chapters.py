@@ -23,7 +23,13 @@ def cells(path, kind):
 
 
 def words(path):
-    text = "\n".join(notebooks.source(c) for c in cells(path, "markdown"))
+    """How many words a reader reads; the launch strip is derived and does not count."""
+    prose = [
+        notebooks.source(c)
+        for c in cells(path, "markdown")
+        if "launch-strip" not in c["metadata"].get("tags", [])
+    ]
+    text = "\n".join(prose)
     return len(re.sub(r"<[^>]+>|\$[^$]*\$|\]\([^)]*\)|`[^`]*`", " ", text).split())
 
 
