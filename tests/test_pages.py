@@ -57,8 +57,11 @@ def test_running_table_records_with_provenance(tmp_path, monkeypatch):
     table = results.running_table([row], floor=0.5)
     assert "| bigram | 9 | 3.500 | 3.000 | 0.2 |" in table._repr_markdown_()
     results.running_table([row, results.Row(2, "trigram", 27, 3.0, 0.1)], floor=0.5)
+    stale = results.Row(1, "bigram", 9, 9.9, 0.25)  # as a later chapter remembers it
+    results.running_table([stale, results.Row(3, "tokens", 1, 2.0, 0.1)], floor=0.5)
     rows = json.loads(file.read_text())
-    assert [r["model"] for r in rows] == ["bigram", "trigram"]
+    assert [r["model"] for r in rows] == ["bigram", "trigram", "tokens"]
+    assert rows[0]["bits_per_char"] == 3.5, "the first to say it is the chapter itself"
     assert all(
         {"command", "commit", "date", "versions", "hardware"} <= r.keys() for r in rows
     )

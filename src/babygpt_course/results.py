@@ -78,7 +78,7 @@ def running_table(rows: list[Row], floor: float) -> Table:
     When the environment variable BABYGPT_COURSE_RECORD names a file, the rows are recorded there too.
     """
     if path := os.environ.get("BABYGPT_COURSE_RECORD"):
-        record(Path(path), [asdict(r) for r in rows], key=("chapter", "model"))
+        _record_new(Path(path), rows)
     return Table(
         [
             "model",
@@ -98,6 +98,18 @@ def running_table(rows: list[Row], floor: float) -> Table:
             for r in rows
         ],
     )
+
+
+def _record_new(path: Path, rows: list[Row]) -> None:
+    """Record the rows that are not there yet.
+
+    A chapter comes first with its own row; in the tables of later chapters the same row is the
+    one that was recorded long ago, and must not take its place.
+    """
+    old = json.loads(path.read_text()) if path.exists() else []
+    there = {(o["chapter"], o["model"]) for o in old}
+    new = [asdict(r) for r in rows if (r.chapter, r.model) not in there]
+    record(path, new, key=("chapter", "model"))
 
 
 def record(path: Path, rows: list[dict[str, Any]], key: tuple[str, ...]) -> None:
