@@ -28,6 +28,10 @@ EXAMPLES = {
   babygpt-course train --corpus my.txt --out mine/       on a text of your own
   babygpt-course train --precision auto --out half/      in bf16 or fp16 where it is fast
 """,
+    "reproduce": """\
+  babygpt-course reproduce babygpt-16        a row of chapter 9's table, in two minutes
+  babygpt-course reproduce babygpt-256 --out run/        an hour; it can be stopped
+""",
     "generate": """\
   babygpt-course generate run/ --prompt "One day"        let it write
   babygpt-course generate stories260K --temperature 0    a published checkpoint
@@ -108,6 +112,13 @@ def main(argv: list[str] | None = None) -> int:
         help="of the matrix products (fp32); auto is the best of the device",
     )
     add.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="(cpu)")
+
+    add = command("reproduce", "repeat a row of the table of chapter 9")
+    add.add_argument("name", help="such as babygpt-16; a wrong one lists all")
+    add.add_argument("--steps", type=int, help="fewer than the row had")
+    add.add_argument("--out", type=Path, help="folder for the run, to go on with later")
+    add.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="(cpu)")
+    add.add_argument("--record", type=Path, help="JSON file that takes the row")
 
     add = command("generate", "write with a run or a checkpoint")
     add.add_argument("model", help="the folder of a run, or a name such as stories260K")
@@ -298,10 +309,7 @@ def train(args: argparse.Namespace) -> None:
     from babygpt_course.llama import Llama, LlamaConfig
     from babygpt_course.tokenizer import CharTokenizer
 
-    if args.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(
-            "This machine has no GPU that torch can use. Use --device cpu."
-        )
+    _check_device(args.device)
     config = trainer.TrainConfig(
         steps=args.steps,
         batch_size=args.batch_size,
@@ -339,6 +347,32 @@ def train(args: argparse.Namespace) -> None:
     best = history.best
     print(f"best validation loss {best['val_loss']:.4f} nats at step {best['step']}")
     print(f"written to {args.out}; next: babygpt-course generate {args.out}")
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            "This machine has no GPU that torch can use. Use --device cpu."
+        )
+
+
+def reproduce(args: argparse.Namespace) -> None:
+    """Repeat a recorded run and print its row, one number a line."""
+    from babygpt_course import runs
+
+    _check_device(args.device)
+    row = runs.reproduce(args.name, args.steps, args.out, args.device)
+    for key, value in row.items():
+        print(
+            f"{key:20} {value:,.4f}"
+            if isinstance(value, float)
+            else f"{key:20} {value}"
+        )
+    if args.record is not None:
+        runs.record(row, args.record)
+        print(f"recorded in {args.record}")
 
 
 def _keep_chars(folder: Path, chars: str) -> None:

@@ -112,7 +112,12 @@ def _record_new(path: Path, rows: list[Row]) -> None:
     record(path, new, key=("chapter", "model"))
 
 
-def record(path: Path, rows: list[dict[str, Any]], key: tuple[str, ...]) -> None:
+def record(
+    path: Path,
+    rows: list[dict[str, Any]],
+    key: tuple[str, ...],
+    command: str = "make record",
+) -> None:
     """Write rows into a JSON file, replacing those with the same key, each with its provenance."""
     old = json.loads(path.read_text()) if path.exists() else []
     keep = [
@@ -120,12 +125,12 @@ def record(path: Path, rows: list[dict[str, Any]], key: tuple[str, ...]) -> None
         for o in old
         if all(tuple(o[k] for k in key) != tuple(r[k] for k in key) for r in rows)
     ]
-    merged = keep + [r | provenance() for r in rows]
+    merged = keep + [r | provenance(command) for r in rows]
     with files.whole(path) as part:
         part.write_text(json.dumps(merged, indent=1) + "\n")
 
 
-def provenance() -> dict[str, str]:
+def provenance(command: str = "make record") -> dict[str, str]:
     """The command, commit, date, versions and hardware of this run."""
     import torch
 
@@ -137,7 +142,7 @@ def provenance() -> dict[str, str]:
     except (OSError, subprocess.CalledProcessError):
         commit = "unknown"
     return {
-        "command": "make record",
+        "command": command,
         "commit": commit,
         "date": time.strftime("%Y-%m-%d"),
         "versions": f"Python {platform.python_version()}, torch {torch.__version__.split('+')[0]}",
