@@ -21,7 +21,6 @@ BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 BUILD = ROOT / "_build"
 HTML = BUILD / "html"
-NOTEBOOKS = ["chapters", "solutions", "exercises", "book"]
 
 
 # --- commands --------------------------------------------------------------------------------------
@@ -157,21 +156,20 @@ def gate_slow():
 
 
 def gate_notebooks():
-    """every notebook runs from top to bottom, without a network"""
-    nbval = [
+    """every notebook runs from top to bottom, without a network, into the cache of the book"""
+    fresh_cache()
+    yield run(PYTHON, "-m", "tools.execute", check=False, env=building())
+    yield pytest(  # untouched exercises are not run for the book: they have nothing to show
         "--nbval-lax",
         "--nbval-current-env",
         "--nbval-cell-timeout=300",
         "-p",
         "no:cacheprovider",
-    ]
-    yield pytest(
-        *nbval,
         "-n",
         "2",
         "--dist",
         "loadfile",
-        *[d for d in NOTEBOOKS if any((ROOT / d).glob("*.ipynb"))],
+        "exercises",
     )
 
 
@@ -300,8 +298,8 @@ def environment() -> None:
     stamp.write_text(wanted)
 
 
-def build_book() -> None:
-    """Build with warnings as errors. Outputs are cached by notebook; a changed package drops them all."""
+def fresh_cache() -> None:
+    """Outputs are cached by notebook; a changed package drops them all."""
     stamp = BUILD / ".package"
     wanted = fingerprint(
         ROOT / "src", ROOT / "constraints.txt", ROOT / "pyproject.toml"
@@ -312,24 +310,35 @@ def build_book() -> None:
             flush=True,
         )
         shutil.rmtree(BUILD)
-    BUILD.mkdir(exist_ok=True)
-    stamp.write_text(wanted)
     live = BUILD / "live"  # the numbers of the live figures; the build copies them
-    live.mkdir(exist_ok=True)
-    env = quiet_threads() | {
-        "BABYGPT_COURSE_STATIC": str(live),
+    live.mkdir(parents=True, exist_ok=True)
+    stamp.write_text(wanted)
+
+
+def building() -> dict:
+    """The environment in which the notebooks of the book run."""
+    return quiet_threads() | {
+        "BABYGPT_COURSE_STATIC": str(BUILD / "live"),
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
     }
-    jupyter_book = BIN / "jupyter-book"
+
+
+def build_book() -> None:
+    """Run the notebooks that are not in the cache, then build with warnings as errors."""
+    fresh_cache()
+    if run(PYTHON, "-m", "tools.execute", check=False, env=building()):
+        sys.exit(
+            "A notebook failed: the text above names it and the cell. Mend it and run again."
+        )
     code = run(
-        jupyter_book,
+        BIN / "jupyter-book",
         "build",
         "-W",
         "-n",
         "--keep-going",
         "-q",
         ".",
-        env=env,
+        env=building(),
         check=False,
     )
     if code:

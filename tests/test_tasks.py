@@ -21,6 +21,8 @@ def house(tmp_path, monkeypatch):
     runs = []
 
     def run(*command, **options):
+        if "tools.execute" not in command:
+            return 0
         cached = (tmp_path / "_build" / "executed").exists()
         runs.append("warm" if cached else "cold")
         (tmp_path / "_build" / "executed").touch()
@@ -49,6 +51,27 @@ def test_compiled_files_do_not_count_as_a_change(house):
     (folder / "src" / "__pycache__" / "model.pyc").write_bytes(b"x")
     tasks.build_book()
     assert runs == ["cold", "warm"]
+
+
+def test_a_notebook_that_fails_is_named_and_the_others_are_kept(
+    tmp_path, monkeypatch, capsys
+):
+    import nbformat
+    from nbformat.v4 import new_code_cell, new_notebook
+
+    from tools import execute
+
+    paths = [tmp_path / "good.ipynb", tmp_path / "bad.ipynb"]
+    for path, code in zip(paths, ["print(6 * 7)", "1 / 0"]):
+        nbformat.write(new_notebook(cells=[new_code_cell(code)]), path)
+    monkeypatch.setattr(execute, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(execute.notebooks, "paths", lambda *folders: paths)
+    assert execute.main() == 1
+    said = capsys.readouterr().out
+    assert "FAILED" in said and "bad.ipynb" in said and "ZeroDivisionError" in said
+    nbformat.write(new_notebook(cells=[new_code_cell("1 / 1")]), paths[1])
+    assert execute.main() == 0
+    assert "1 notebooks ran, 2 are in the cache." in capsys.readouterr().out
 
 
 def test_every_command_and_gate_explains_itself():

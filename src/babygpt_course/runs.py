@@ -286,9 +286,11 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def command(name: str) -> str:
-    """What to type to get the row again."""
-    return f"babygpt-course reproduce {name}"
+def command(name: str, steps: int | None = None) -> str:
+    """What to type to get a row again; `steps` where they are not those of the run."""
+    words = f"babygpt-course reproduce {name}"
+    whole = RUNS[name].train.steps if name in RUNS else None
+    return words if steps in (None, whole) else f"{words} --steps {steps}"
 
 
 def record(row: dict[str, Any], path: Path) -> None:
@@ -297,7 +299,12 @@ def record(row: dict[str, Any], path: Path) -> None:
     One row for each name and each processor or GPU.
     """
     row = row | {"device": _device()}
-    results.record(path, [row], key=("name", "device"), command=command(row["name"]))
+    results.record(
+        path,
+        [row],
+        key=("name", "device"),
+        command=command(row["name"], row.get("steps")),
+    )
 
 
 def _device() -> str:
