@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import traceback
+from collections.abc import Mapping
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -431,8 +432,9 @@ def gradient_fault(function: Function, oracle: Function, case: Case) -> Fault | 
         return None
     mine, truth = gradients(function, case.args), gradients(oracle, case.args)
     think = (
-        "`.item()`, `.detach()`, `.data`, `torch.tensor(...)` and numpy cut the way back. "
-        "Is one of them in your function?"
+        "`.item()`, `.detach()`, `.data`, `torch.tensor(...)` and numpy cut the way back, "
+        "and so does `x += ...` where the old x is still needed. Is one of them in your "
+        "function?"
     )
     if mine is None:
         says = (
@@ -447,17 +449,20 @@ def gradient_fault(function: Function, oracle: Function, case: Case) -> Fault | 
 
 
 def gradients(function: Function, args: tuple[Any, ...]) -> list[Tensor] | None:
-    """Of a fixed mix of the outputs, with respect to each floating-point argument."""
-    floats = [isinstance(a, Tensor) and a.is_floating_point() for a in args]
-    own = [a.requires_grad_() if f else a for f, a in zip(floats, copies(args))]
-    wanted = [a for f, a in zip(floats, own) if f]
+    """Of a fixed mix of the outputs, with respect to each floating-point argument, or to
+    those in an argument that holds weights by name.
+    """
+    own = copies(args)
+    each = (t for a in own for t in (a.values() if isinstance(a, Mapping) else (a,)))
+    floats = (t for t in each if isinstance(t, Tensor) and t.is_floating_point())
+    wanted = [t.requires_grad_() for t in floats]
 
     def mixed(*own: Any) -> tuple[Tensor, ...]:
         out = function(*own)
         mix = torch.arange(1.0, out.numel() + 1, dtype=out.dtype).sin().view(out.shape)
         return torch.autograd.grad((out * mix).sum(), wanted, allow_unused=True)
 
-    got = run(mixed, tuple(own), copy=False)
+    got = run(mixed, own, copy=False)
     if got.error:
         return None
     return [torch.zeros_like(a) if g is None else g for a, g in zip(wanted, got.value)]

@@ -157,6 +157,12 @@ def unchanged(before: object, after: object) -> bool:
         return before.shape == after.shape and torch.equal(
             before.detach(), after.detach()
         )
+    if isinstance(before, dict) and isinstance(after, dict):
+        return before.keys() == after.keys() and all(
+            unchanged(before[key], after[key]) for key in before
+        )
+    if isinstance(before, (list, tuple)) and isinstance(after, (list, tuple)):
+        return len(before) == len(after) and all(map(unchanged, before, after))
     return before == after
 
 
