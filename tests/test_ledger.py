@@ -252,7 +252,95 @@ def test_what_low_rank_attention_really_saved():
         ledger.attribute(before, before)
 
 
+# --- the roofline
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_work_has_the_flops_of_the_ledger_and_moves_what_the_products_touch(config):
+    B, T, L = 3, 4, ledger.shape_of(config).L
+    told = ledger.work(config, B, T, width=4)
+    for part, w in told.items():
+        assert w.flops == ledger.flops(config, B, T)[part].forward
+        assert w.intensity == w.flops / w.bytes
+    model = build(config)
+    counted = dict.fromkeys(told, 0)
+
+    def hook(name):
+        def count(module, args, out):
+            """A linear layer reads its input and its weights, and writes its output."""
+            touched = args[0].nbytes + module.weight.nbytes + out.nbytes
+            counted[part_of(name)] += touched
+
+        return count
+
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            module.register_forward_hook(hook(name))
+    model(batch(model, B, T)[0])
+    shape = ledger.shape_of(config)
+    counted["scores"] = L * 4 * B * T * (2 * shape.C + 2 * shape.KV)
+    assert {k: w.bytes for k, w in told.items()} == counted
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_decoding_reads_the_cache_and_the_weights_for_one_token(config):
+    B, S = 3, 5
+    told = ledger.work(config, B, 1, past=S - 1, width=2)
+    s = ledger.shape_of(config)
+    cache = ledger.kv_cache_bytes(config, S, B, width=2)
+    assert told["scores"].bytes == cache + 2 * s.L * 2 * B * s.C
+    assert told["scores"].flops == 2 * 2 * s.L * B * S * s.C
+    step = [ledger.work(config, 1, 1, past=t)["scores"].flops for t in range(S)]
+    whole = ledger.flops(config, 1, S)["scores"].forward
+    assert sum(step) < whole, "the whole square holds the half that the mask hides"
+
+
+def test_the_roof_is_a_slope_and_a_flat():
+    assert ledger.attainable(0.5, 100.0, 20.0) == 10
+    assert (
+        ledger.attainable(5, 100.0, 20.0) == ledger.attainable(50, 100.0, 20.0) == 100
+    )
+    assert [d.name for d in ledger.DEVICES] == ["T4", "A100", "H200"]
+    for device in ledger.DEVICES:
+        low, high = device.peaks.values()
+        assert 2 * low < high and 5 < low / device.bandwidth < high / device.bandwidth
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("width", [2, 4])
+def test_the_batch_that_reaches_the_ridge_is_the_smallest(config, width):
+    parts = ("attention", "mlp", "head")
+
+    def intensity(B, parts=parts):
+        w = ledger.work(config, B, 1, past=7, width=width)
+        return sum(w[k].flops for k in parts) / sum(w[k].bytes for k in parts)
+
+    for ridge in (0.1, 1.0, 1.9, 3.0):
+        B = ledger.ridge_batch(config, ridge, past=7, width=width)
+        if B is None:
+            assert intensity(10**9) < ridge
+            continue
+        assert intensity(B) >= ridge
+        assert B == 1 or intensity(B - 1) < ridge
+    assert ledger.ridge_batch(config, 0.1, width=width) == 1
+    assert ledger.ridge_batch(config, 1e4, past=7, width=width) is None
+    scores = ledger.ridge_batch(config, 3.0, past=7, width=4, parts=("scores",))
+    assert scores is None or ledger.shape_of(config).llama, "no batch helps the cache"
+
+
 # --- this machine
+
+
+def test_measured_bandwidth_is_the_rate_of_a_copy():
+    rate = ledger.measured_bandwidth(n_bytes=2**24)
+    a = torch.ones(2**22)
+    b = torch.zeros_like(a)
+    seconds = []
+    for _ in range(9):
+        began = time.perf_counter()
+        b.copy_(a)
+        seconds.append(time.perf_counter() - began)
+    assert 0.1 < rate * sorted(seconds)[4] / 2**25 < 10
 
 
 def test_measured_peak_is_the_rate_of_a_product():

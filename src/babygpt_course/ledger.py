@@ -1,4 +1,4 @@
-"""What a GPT or a Llama costs: parameters, FLOPs and memory, each by part.
+"""What a GPT or a Llama costs: parameters, FLOPs, memory and bytes, each by part.
 
 Everything follows from the shape of the model, so it is known before the model exists.
 Every function takes a model or its config. B batch, T positions, C channels, H heads.
@@ -8,6 +8,7 @@ of it; `scores`, the two products of attention that have no parameters, q.k and
 weights.v, whose cost grows with the square of T; `mlp`; `norm`; `head`.
 """
 
+import math
 import statistics
 import time
 from typing import NamedTuple
@@ -228,6 +229,92 @@ def activation_bytes(
     return kept
 
 
+# --- roofline: operations and the bytes they move -------------------------------------
+
+
+class Work(NamedTuple):
+    """FLOPs of an operation, and the bytes that it moves to and from memory."""
+
+    flops: int
+    bytes: int
+
+    @property
+    def intensity(self) -> float:
+        """FLOPs for each byte."""
+        return self.flops / self.bytes
+
+
+class Device(NamedTuple):
+    """What a data sheet promises: bytes a second, and FLOP/s by number format."""
+
+    name: str
+    bandwidth: float
+    peaks: dict[str, float]
+
+
+# NVIDIA's data sheets: fp32 without tensor cores, 16 bits with them. Products with
+# sparsity do half of the work that is counted, so H200 has half of the sheet's 1,979.
+DEVICES = (
+    Device("T4", 300e9, {"fp32": 8.1e12, "fp16": 65e12}),
+    Device("A100", 2039e9, {"fp32": 19.5e12, "bf16": 312e12}),  # SXM, 80 GB
+    Device("H200", 4.8e12, {"fp32": 67e12, "bf16": 989.5e12}),  # SXM
+)
+
+
+def work(
+    model: Costed, B: int = 1, T: int | None = None, *, past: int = 0, width: int = 4
+) -> dict[str, Work]:
+    """A forward pass of B texts, T new tokens each, by part; `width` bytes a number.
+
+    `past` tokens are in the key-value cache: T = 1 is decoding, past = 0 prefill. Each
+    product reads its operands once and writes its result once; the scores themselves
+    are never written (fused attention). What is no product is left out.
+    """
+    s = shape_of(model)
+    T = s.T if T is None else T
+    n, S, h = B * T, past + T, s.hidden
+    moved = {  # numbers: weights, then what goes in and comes out
+        "attention": s.L * (s.C * (2 * s.C + 2 * s.KV) + n * (4 * s.C + 2 * s.KV)),
+        "scores": s.L * (2 * n * s.C + 2 * B * S * s.KV),
+        "mlp": s.L * (2 * s.C * h + n * (2 * s.C + 2 * h)),
+        "head": s.C * s.V + n * (s.C + s.V),
+    }
+    if s.llama:  # q, k and v are three products, and the MLP has a gate
+        moved["attention"] += s.L * 2 * n * s.C
+        moved["mlp"] += s.L * (s.C * h + n * (s.C + h))
+    products = {part: f.forward for part, f in flops(model, B, T).items()}
+    products["scores"] = 2 * n * s.L * 2 * S * s.C
+    return {part: Work(products[part], width * moved[part]) for part in moved}
+
+
+def attainable(intensity: float, peak: float, bandwidth: float) -> float:
+    """The roofline: the most FLOP/s at this intensity. Williams et al. 2009."""
+    return min(peak, intensity * bandwidth)
+
+
+def ridge_batch(
+    model: Costed,
+    ridge: float,
+    *,
+    past: int = 0,
+    width: int = 4,
+    parts: tuple[str, ...] = ("attention", "mlp", "head"),
+) -> int | None:
+    """The smallest batch at which decoding reaches the intensity `ridge`, or None.
+
+    The ridge is peak / bandwidth, where the roofline turns flat. FLOPs and bytes are
+    linear in B, so B * f >= ridge * (c + B * d), which no B solves if f <= ridge * d.
+    With the parts that have weights, unless others are named.
+    """
+    one, two = (work(model, B, 1, past=past, width=width) for B in (1, 2))
+    f = sum(one[part].flops for part in parts)
+    d = sum(two[part].bytes - one[part].bytes for part in parts)
+    c = sum(one[part].bytes for part in parts) - d
+    if f <= ridge * d:
+        return None
+    return max(1, math.ceil(ridge * c / (f - ridge * d)))
+
+
 # --- this machine ---------------------------------------------------------------------
 
 
@@ -275,6 +362,27 @@ def measured_peak(
             torch.cuda.synchronize(device)  # a GPU answers before it has finished
         seconds.append(time.perf_counter() - began)
     return 2 * n**3 / statistics.median(seconds[3:])
+
+
+@torch.no_grad()
+def measured_bandwidth(
+    device: torch.device | str = "cpu", n_bytes: int = 2**27, repeats: int = 7
+) -> float:
+    """Bytes a second of this machine's memory: the median copy of `n_bytes`.
+
+    A copy reads them and writes them. Choose more than the caches hold.
+    """
+    device = torch.device(device)
+    a = torch.ones(n_bytes // 4, device=device)
+    b = torch.zeros_like(a)
+    seconds = []
+    for _ in range(repeats + 1):
+        began = time.perf_counter()
+        b.copy_(a)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - began)
+    return 2 * n_bytes / statistics.median(seconds[1:])
 
 
 def table(model: Costed, B: int = 1, T: int | None = None, *, fused: bool) -> Table:
