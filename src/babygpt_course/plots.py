@@ -186,8 +186,12 @@ def loss_curve(
         ylabel="loss, nats per character",
         title=title or "Loss while training",
     )
-    ax.legend(loc="upper right", bbox_to_anchor=(1, 0.92))
     first, last = rows[0], rows[-1]
+    # a loss that has risen again is where the legend would be
+    if last["val_loss"] > 0.8 * first["val_loss"]:
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 0.08))
+    else:
+        ax.legend(loc="upper right", bbox_to_anchor=(1, 0.92))
     best = min(rows, key=lambda row: row["val_loss"])
     levels = "".join(f" {name}: {value:.3f}." for name, value in lines.items())
     alt = (
