@@ -1,12 +1,7 @@
 """The live figure of chapter 09: what Python makes of it, and what a reader can do with it in a browser."""
 
-import functools
-import http.server
 import json
 import re
-import shutil
-import threading
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,15 +12,8 @@ from babygpt_course.gpt import GPT, GPTConfig
 from babygpt_course.live import LiveFigure, babygpt_figure
 from babygpt_course.live.babygpt import promises, written
 from babygpt_course.tokenizer import WordTokenizer
+from tests.live_page import readout, served, visiting
 
-ROOT = Path(__file__).resolve().parent.parent
-STATIC = ROOT / "src" / "babygpt_course" / "static"
-HOST = ROOT / "book" / "_static" / "live-figures.js"
-READY = ".live-figure [data-ready]"
-PAGE = """<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>A page</title>
-<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">
-<style>body{margin:0 16px} html[data-theme=dark] body{background:#121212;color:#ddd}</style>
-<script type="module" src="_static/live-figures.js"></script></head><body><main><h1>A page</h1>%s</main></body></html>"""
 BEGINNING = "In the window of the toy shop, Nora saw a robot."
 REST = (
     " But it cost nine coins, and Nora had only four. Mom had an idea. She gave Nora five coins. Now"
@@ -152,56 +140,15 @@ def test_a_model_that_does_not_show_it_is_refused():
 
 
 @pytest.fixture(scope="module")
-def pages(fig, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("site")
-    shutil.copytree(STATIC, folder / "_static")
-    shutil.copy(HOST, folder / "_static")
-    (folder / "index.html").write_text(PAGE % fig.html, encoding="utf-8")
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))
-    )
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
+def site(fig, tmp_path_factory):
+    with served(tmp_path_factory.mktemp("site"), index=fig) as address:
+        yield address
 
 
 @pytest.fixture
-def visit(browser, pages):
-    """Open the page. At the end it may not have complained or asked anybody else for anything."""
-    contexts, faults = [], []
-
-    def open_page(path="/", width=1280, ready=READY, **options):
-        context = browser.new_context(
-            viewport={"width": width, "height": 900}, **options
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.on(
-            "request",
-            lambda r: (
-                r.url.startswith((pages, "data:", "blob:")) or faults.append(r.url)
-            ),
-        )
-        page.on("console", lambda m: m.type == "error" and faults.append(m.text))
-        page.on("pageerror", lambda e: faults.append(str(e)))
-        page.goto(pages + path)
-        if ready:
-            page.wait_for_selector(ready)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert not faults
-
-
-def readout(page) -> str:
-    return page.locator(".lf-readout").text_content()
+def visit(browser, site):
+    with visiting(browser, site) as open_page:
+        yield open_page
 
 
 def page_text(page) -> str:

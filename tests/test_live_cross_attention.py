@@ -2,10 +2,6 @@
 
 import json
 import re
-import shutil
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from threading import Thread
 
 import pytest
 import torch
@@ -14,10 +10,8 @@ from babygpt_course import seq2seq
 from babygpt_course.errors import ConfigError
 from babygpt_course.live import LiveFigure, cross_attention_figure
 from babygpt_course.seq2seq import Seq2Seq, Seq2SeqConfig
+from tests.live_page import readout, said, served, visiting
 
-ROOT = Path(__file__).resolve().parent.parent
-STATIC = ROOT / "src" / "babygpt_course" / "static"
-HOST = ROOT / "book" / "_static" / "live-figures.js"
 TEXT = "7 March 1994"
 
 
@@ -64,70 +58,17 @@ def test_a_model_that_does_not_show_it_is_refused(model):
 
 # --- what a reader can do
 
-READY = ".live-figure [data-ready]"
-PAGE = """<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>A page</title>
-<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">
-<style>body{margin:0 16px} html[data-theme=dark] body{background:#121212;color:#ddd}</style>
-<script type="module" src="_static/live-figures.js"></script></head><body><main><h1>A page</h1>%s</main></body></html>"""
-
 
 @pytest.fixture(scope="module")
-def address(fig, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("site")
-    shutil.copytree(STATIC, folder / "_static")
-    shutil.copy(HOST, folder / "_static")
-    (folder / "index.html").write_text(PAGE % fig.html, encoding="utf-8")
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def __init__(self, *args):
-            super().__init__(*args, directory=str(folder))
-
-        def log_message(self, *args):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
+def site(fig, tmp_path_factory):
+    with served(tmp_path_factory.mktemp("site"), index=fig) as address:
+        yield address
 
 
 @pytest.fixture
-def visit(browser, address):
-    """Open the page. At the end it may not have complained or asked anybody else for anything."""
-    contexts, faults = [], []
-
-    def open_page(path="/", width=1280, ready=READY, **options):
-        context = browser.new_context(
-            viewport={"width": width, "height": 900}, **options
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.on(
-            "request",
-            lambda r: (
-                r.url.startswith((address, "data:", "blob:")) or faults.append(r.url)
-            ),
-        )
-        page.on("console", lambda m: m.type == "error" and faults.append(m.text))
-        page.on("pageerror", lambda e: faults.append(str(e)))
-        page.goto(address + path)
-        if ready:
-            page.wait_for_selector(ready)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert not faults
-
-
-def said(page) -> str:
-    page.wait_for_timeout(650)
-    return page.locator("[role=status]").first.text_content()
-
-
-def readout(page) -> str:
-    return page.locator(".lf-readout").text_content()
+def visit(browser, site):
+    with visiting(browser, site) as open_page:
+        yield open_page
 
 
 @pytest.mark.browser

@@ -1,12 +1,8 @@
 """The two live figures of chapter 04: what Python makes of them, and what a reader can do with them in a browser."""
 
-import functools
-import http.server
 import json
 import math
 import re
-import shutil
-import threading
 from pathlib import Path
 
 import pytest
@@ -18,15 +14,8 @@ from babygpt_course.live import attention_reader_figure, dot_product_attention_f
 from babygpt_course.live.dot_product_attention import SIZES, _without_root, meters
 from babygpt_course.tokenizer import WordTokenizer
 from tests.figures.lookup import Reader
+from tests.live_page import said, served, visiting
 
-ROOT = Path(__file__).resolve().parent.parent
-STATIC = ROOT / "src" / "babygpt_course" / "static"
-HOST = ROOT / "book" / "_static" / "live-figures.js"
-READY = ".live-figure [data-ready]"
-PAGE = """<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>A page</title>
-<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">
-<style>body{margin:0 16px} html[data-theme=dark] body{background:#121212;color:#ddd}</style>
-<script type="module" src="_static/live-figures.js"></script></head><body><main><h1>A page</h1>%s</main></body></html>"""
 TALES = tinytales.sample(30, seed=3)
 WORDS = WordTokenizer("".join(TALES))
 
@@ -107,57 +96,14 @@ def test_faults_are_named():
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("site")
-    shutil.copytree(STATIC, folder / "_static")
-    shutil.copy(HOST, folder / "_static")
-    for name, fig in FIGURES.items():
-        (folder / f"{name}.html").write_text(PAGE % fig.html, encoding="utf-8")
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))
-    )
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
+    with served(tmp_path_factory.mktemp("site"), **FIGURES) as address:
+        yield address
 
 
 @pytest.fixture
 def visit(browser, site):
-    """Open the page. At the end it may not have complained or asked anybody else for anything."""
-    contexts, faults = [], []
-
-    def open_page(name, width=1280, ready=READY, **options):
-        context = browser.new_context(
-            viewport={"width": width, "height": 900}, **options
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.on(
-            "request",
-            lambda r: (
-                r.url.startswith((site, "data:", "blob:")) or faults.append(r.url)
-            ),
-        )
-        page.on("console", lambda m: m.type == "error" and faults.append(m.text))
-        page.on("pageerror", lambda e: faults.append(str(e)))
-        page.goto(f"{site}/{name}.html")
-        if ready:
-            page.wait_for_selector(ready)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert not faults
-
-
-def said(page) -> str:
-    page.wait_for_timeout(650)
-    return page.locator("[role=status]").first.text_content()
+    with visiting(browser, site) as open_page:
+        yield open_page
 
 
 @pytest.mark.browser
@@ -165,7 +111,7 @@ def said(page) -> str:
 @pytest.mark.parametrize("look", ["light", "dark", "print", "forced colors"])
 @pytest.mark.parametrize("width", [1280, 360])
 def test_every_look_fits_the_screen(visit, name, width, look):
-    page = visit(name, width=width)
+    page = visit(f"/{name}.html", width=width)
     theme = "dark" if look == "dark" else "light"
     page.evaluate("t => document.documentElement.dataset.theme = t", theme)
     page.click("text=Just show me")
@@ -191,7 +137,7 @@ def test_every_look_fits_the_screen(visit, name, width, look):
 def test_axe_finds_nothing(visit, name, theme):
     import axe_playwright_python
 
-    page = visit(name, reduced_motion="reduce")
+    page = visit(f"/{name}.html", reduced_motion="reduce")
     page.evaluate("t => document.documentElement.dataset.theme = t", theme)
     script = Path(axe_playwright_python.__file__).with_name("axe.min.js").read_text()
     for step in ("", "text=Just show me", "text=Show as table"):
@@ -205,7 +151,7 @@ def test_axe_finds_nothing(visit, name, theme):
 @pytest.mark.browser
 @pytest.mark.parametrize("name", FIGURES)
 def test_readable_without_scripts(visit, name):
-    page = visit(name, java_script_enabled=False, ready=None, width=360)
+    page = visit(f"/{name}.html", java_script_enabled=False, ready=None, width=360)
     assert page.get_by_role("img", name=FIGURES[name].alt).first.is_visible()
     assert page.locator("tbody tr").count() >= 7
     assert page.locator(".lf-readout").text_content() == FIGURES[name].alt
@@ -214,7 +160,7 @@ def test_readable_without_scripts(visit, name):
 @pytest.mark.browser
 @pytest.mark.parametrize("name", FIGURES)
 def test_the_first_slider_is_moved_by_keys(visit, name):
-    page = visit(name)
+    page = visit(f"/{name}.html")
     page.click("text=Just show me")
     slider = page.locator("input[type=range]").first
     slider.focus()
@@ -228,7 +174,7 @@ def test_the_first_slider_is_moved_by_keys(visit, name):
 
 @pytest.mark.browser
 def test_the_meters_are_those_of_python(visit):
-    page = visit("root")
+    page = visit("/root.html")
     assert f"{meters(FIGURES['root'].tensors['scores'][-1] / 16)[0]:.2f} bits" in (
         page.locator(".lf-readout").text_content()
     )
@@ -248,7 +194,7 @@ def test_the_meters_are_those_of_python(visit):
 
 @pytest.mark.browser
 def test_predict_first(visit):
-    page = visit("root")
+    page = visit("/root.html")
     assert not page.locator(".lf-bars").first.is_visible()
     page.click("text=Check")
     assert said(page) == "Choose a number first."
@@ -262,7 +208,7 @@ def test_predict_first(visit):
 
 @pytest.mark.browser
 def test_a_query_far_along_a_key_reads_that_word(visit):
-    page = visit("root")
+    page = visit("/root.html")
     page.get_by_label("Query, first number").fill("20")  # 2.5
     page.get_by_label("Query, second number").fill("10")  # 0
     assert "reads Leo with" in said(page)
@@ -277,7 +223,7 @@ def test_a_query_far_along_a_key_reads_that_word(visit):
 @pytest.mark.browser
 def test_what_it_reads_and_expects_is_what_torch_says(visit):
     fig, model = FIGURES["reader"], reader()
-    page = visit("reader")
+    page = visit("/reader.html")
     page.click("text=Just show me")
     for root, judge in (("On", model), ("Off", _without_root(model))):
         page.get_by_role("button", name=root, exact=True).click()
@@ -305,7 +251,7 @@ def test_what_it_reads_and_expects_is_what_torch_says(visit):
 
 @pytest.mark.browser
 def test_the_story_can_be_edited(visit):
-    page = visit("reader")
+    page = visit("/reader.html")
     page.click("text=Just show me")
     line = page.get_by_label("Its text, to edit")
     line.fill("Tom saw a motmot")
