@@ -118,7 +118,7 @@ NAMES = (*RUNS, *CHECKPOINTS)
 COLUMNS = (
     "model",
     "parameters",
-    "steps",
+    "characters read",
     "bits per character",
     "minutes",
     "MFU",
@@ -316,7 +316,7 @@ def _device() -> str:
 def recorded_table(text: str = "tinystories") -> results.Table:
     """The recorded runs on a text, each with the command that repeats it.
 
-    Bits per character on the test text. A published checkpoint whose file was not there
+    Characters read in training, and bits per character on the test text. A published checkpoint whose file was not there
     when the rows were recorded has only the parameters that its header must have.
     """
     rows = [r for r in results.recorded("runs") if r["text"] == text]
@@ -328,7 +328,7 @@ def recorded_table(text: str = "tinystories") -> results.Table:
             [
                 r["what"],
                 f"{r['params']:,}",
-                f"{r['steps']:,}" if trained else "trained elsewhere",
+                f"{r['characters']:,}" if trained else "trained elsewhere",
                 f"{r['test_bits_per_char']:.3f}",
                 f"{r['seconds'] / 60:.1f}" if trained else "-",
                 f"{100 * r['mfu']:.1f} %" if trained else "-",
