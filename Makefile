@@ -2,9 +2,11 @@
 PY ?= python3
 
 .PHONY: book serve test fast sync figures record clean help
-book serve sync figures record clean help:
+book serve sync figures clean help:
 	@$(PY) tasks.py $@
 test:
 	@$(PY) tasks.py test $(GATES)
+record:
+	@$(PY) tasks.py record $(CHAPTERS)
 fast:
 	@$(PY) tasks.py test lint unit

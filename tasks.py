@@ -101,11 +101,11 @@ def figures(*_):
     run("node", "build.mjs", cwd=ROOT / "figures")
 
 
-def record(*_):
-    """run every chapter and write its row and its minutes into the recorded results"""
+def record(*chapters):
+    """run every chapter and record its row and minutes; only some: make record CHAPTERS="09 10\""""
     environment()
     run(PYTHON, "-m", "tools.sync")
-    run(PYTHON, "-m", "tools.record", env=quiet_threads())
+    run(PYTHON, "-m", "tools.record", *chapters, env=quiet_threads())
     run(PYTHON, "-m", "tools.sync")
 
 

@@ -53,6 +53,24 @@ def test_compiled_files_do_not_count_as_a_change(house):
     assert runs == ["cold", "warm"]
 
 
+def test_recording_one_chapter_keeps_the_rows_of_the_others(tmp_path):
+    import json
+
+    from babygpt_course import results
+    from tools import record
+    from tools.notebooks import paths
+
+    [chapter] = [path for path in paths("chapters") if path.name.startswith("02")]
+    record.others([chapter], tmp_path)
+    kept = json.loads((tmp_path / "running.json").read_text())
+    everything = results.recorded("running")
+    assert kept == [row for row in everything if row["chapter"] != 2] != everything
+    minutes = json.loads((tmp_path / "chapters.json").read_text())
+    assert {row["notebook"] for row in minutes} == {
+        row["notebook"] for row in results.recorded("chapters")
+    } - {chapter.name}
+
+
 def test_a_notebook_that_fails_is_named_and_the_others_are_kept(
     tmp_path, monkeypatch, capsys
 ):

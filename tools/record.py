@@ -1,5 +1,9 @@
-"""Run every chapter once and record its rows of the running table and its minutes, with their provenance."""
+"""Run every chapter once and record its rows of the running table and its minutes, with their provenance.
 
+With words, such as `09 10`, only the chapters whose names begin so; the rows of the others stay.
+"""
+
+import json
 import os
 import shutil
 import sys
@@ -28,14 +32,32 @@ def device() -> str:
     )
 
 
-def main() -> int:
+def others(chapters: list[Path], fresh: Path) -> None:
+    """Begin the fresh files with the recorded rows of all other chapters."""
+    names = {path.name for path in chapters}
+    numbers = {int(name[:2]) for name in names}
+    for name, theirs in [
+        ("chapters", lambda row: row["notebook"] not in names),
+        # The uniform model, chapter 0 of the table, is chapter 1's to record.
+        ("running", lambda row: (row["chapter"] or 1) not in numbers),
+    ]:
+        rows = list(filter(theirs, results.recorded(name)))
+        if rows:
+            (fresh / f"{name}.json").write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def main(*words: str) -> int:
+    chapters = notebooks.paths("chapters")
+    if words:
+        chapters = [path for path in chapters if path.name.startswith(words)]
     RECORDED.mkdir(exist_ok=True)
     # Into another folder first: the files begin anew, and writing them does not make the commit "dirty".
     with tempfile.TemporaryDirectory() as folder:
         fresh = Path(folder)
+        others(chapters, fresh)
         os.environ["BABYGPT_COURSE_RECORD"] = str(fresh / "running.json")
         os.environ["BABYGPT_COURSE_STATIC"] = str(fresh / "live")
-        for path in notebooks.paths("chapters"):
+        for path in chapters:
             print(f"running {path.name} ...", flush=True)
             began = time.time()
             notebook = nbformat.read(path, as_version=4)
@@ -51,4 +73,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))
