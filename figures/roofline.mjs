@@ -158,7 +158,7 @@ function build({ props, state, update, say }) {
       const every = ridgeBatch(shape, ridge, { past, width: bytes, parts: Object.keys(parts) });
       readout.replaceChildren(
         h("span", {}, finding()),
-        h("span", {}, "It takes at least ", h("b", {}, time(seconds)), B > 1 || s.mode === "prefill" ? `, ${time(seconds / (s.mode === "decode" ? B : B * 2 ** s.length))} for each token` : ""),
+        h("span", {}, "One part after the other, it takes at least ", h("b", {}, time(seconds)), B > 1 || s.mode === "prefill" ? `, ${time(seconds / (s.mode === "decode" ? B : B * 2 ** s.length))} for each token` : ""),
         s.open && s.mode === "decode" ? h("span", {}, "Products with weights reach the ridge ", h("b", {}, reaches(weights)), "; all together, with the scores, ", h("b", {}, reaches(every))) : "",
       );
     }
