@@ -439,8 +439,8 @@ const notes = () => [
     h(
       "p",
       {},
-      "Before any block the guess is mostly the word just read: its embedding points the way of itself, and the head compares with embeddings. Each block adds a term, and the guess gets sharper on the whole, if not for every word. " +
-        "Without a part of block 1 everything after it reads a stream that it has never met, and the mean loss of the text rises by much. Every number of the stream is a sum; every other number is one dot product, one norm or one softmax. " +
+      "In the texts of the list the right word leads only after the last block: they were chosen for that. Before any block the guess is mostly the word just read: its embedding points the way of itself, and the head compares with embeddings. Each block adds a term, and the guess gets sharper on the whole, if not for every word. " +
+        "Without a part of block 1 everything after it reads a stream that it has never met, and the mean loss of the text rises by much. Every number of the stream is a sum; every other number is one dot product (in the MLP with GELU behind it), one weighted mean, one norm or one softmax. " +
         "The underlined word is the one that comes. Only the chosen row of the last tensor is used to guess.",
     ),
   ),

@@ -86,7 +86,7 @@ def gpt_figure(
             f"{value:.0%} ({name})" if i == 0 else f"{value:.0%} {name}"
             for i, (value, name) in enumerate(zip(on_answer, names))
         )
-        + ". Over the whole text the mean loss falls with each block."
+        + ". Over all texts offered the mean loss falls with each block."
     )
     rows = []
     for name, row in zip(names, p):
