@@ -137,7 +137,7 @@ def babygpt_figure(
     *,
     prompts: tuple[str, ...] = PROMPTS,
     seeds: int = 40,
-    title: str = "Good sentences, broken promises: what BabyGPT forgets over a whole tale",
+    title: str = "Words in order, broken promises: where BabyGPT fails over a whole tale",
     code_href: str = "",
     card: str = "",
 ) -> LiveFigure:
