@@ -2,17 +2,16 @@
 
 const escaped = (word) => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
 
-/** Which of the words stand in a text, in order; of two that fit, the longer. */
+/** Which of the words stand in a text, in order. None begins with another and a space. */
 export function mentions(words, text, flags = "g") {
-  const longest = [...words].sort((a, b) => b.length - a.length || (a < b ? -1 : 1));
-  return [...text.matchAll(new RegExp(`\\b(?:${longest.map(escaped).join("|")})\\b`, flags))].map((m) => m[0]);
+  return [...text.matchAll(new RegExp(`\\b(?:${[...words].map(escaped).join("|")})\\b`, flags))].map((m) => m[0]);
 }
 
 /**
  * text, as far as it is written; ended: nothing more comes -> [{ kind: "name" | "wish" | "count", state, said }],
  * state: "none" (no such promise yet), "open", "kept" or "broken". rules: those of live/babygpt.py.
  */
-export function promises(text, ended, { children, toys, items, numbers, aside }) {
+export function promises(text, ended, { children, toys, items, numbers, aside, unsure }) {
   text = text.replace(new RegExp(aside, "g"), (m) => "#".repeat(m.length));
   const judged = ended ? "kept" : "open";
   const once = (list) => list.indexOf(list.at(-1)) === list.length - 1;
@@ -31,6 +30,7 @@ export function promises(text, ended, { children, toys, items, numbers, aside })
     if (before.length && before.at(-1) !== toy) wish = "broken";
   }
 
+  if (!ended) text = text.replace(new RegExp(unsure, "i"), "");
   const said = mentions(numbers, text, "gi").map((n) => n.toLowerCase());
   const values = said.map((n) => numbers.indexOf(n) + 1);
   const coins = mentions(["coins"], text).length > 0; // three numbers, the largest is the sum

@@ -13,5 +13,5 @@ test("agrees with Python on every text", () => {
 test("the beginning of a tale breaks nothing that the tale keeps", () => {
   const whole = cases.filter(({ ended, found }) => ended && found.every((p) => p.state !== "broken"));
   assert.ok(whole.length > 40);
-  for (const { text } of whole) for (let n = 0; n < text.length; n += 23) for (const p of promises(text.slice(0, n), false, rules)) assert.notEqual(p.state, "broken", text.slice(0, n));
+  for (const { text } of whole) for (let n = 0; n < text.length; n += 1) for (const p of promises(text.slice(0, n), false, rules)) assert.notEqual(p.state, "broken", text.slice(0, n));
 });

@@ -18,10 +18,12 @@ from babygpt_course.tokenizer import WordTokenizer
 NUMBERS = "one two three four five six seven eight nine ten eleven twelve".split()
 # What counts nothing and is nobody's wish: ducks that walk by, "one by one", somebody's umbrella.
 ASIDE = (
-    r"\b(?:Two|Three|Four|Five) (?:white|brown|gray|speckled)\b|\bone by one\b|\bnot one too few\b|\bone (?:great|big|secret)\b"
+    r"\b(?:Two|Three|Four|Five) (?:white|brown|gray|speckled)\b|\bone by(?: one)?\b|\bnot one too\b|\bone (?:great|big|secret)\b"
     r"|\btwo sisters\b|\bOne (?:bright|warm|fine|quiet)\b|\bOne, two\b|\bin one (?:hand|pocket)\b"
     r"|\bunder a \w+ umbrella\b|\ba drum out\b"
 )
+# A number of which the next words may still show that it is one of these.
+UNSURE = r"\b(?:" + "|".join(NUMBERS) + r")\b,? ?\w*$"
 PROMPTS = (
     "In the window of the toy shop, Nora saw a robot.",
     "Tom had a kite, and Mia had a drum.",
@@ -48,6 +50,7 @@ def rules() -> dict[str, Any]:
         "items": [row["many"] for row in kinds["item"].values()],
         "numbers": NUMBERS,
         "aside": ASIDE,
+        "unsure": UNSURE,
     }
 
 
@@ -80,6 +83,8 @@ def promises(
         if before and before[-1] != toy:
             wish = "broken"
 
+    if not ended:
+        text = re.sub(w["unsure"], "", text, flags=re.IGNORECASE)
     said = [n.lower() for n in _mentions(w["numbers"], text, ignore_case=True)]
     values = [w["numbers"].index(n) + 1 for n in said]
     coins = bool(_mentions(["coins"], text))  # three numbers, the largest is the sum
@@ -99,9 +104,8 @@ def promises(
 
 
 def _mentions(words: list[str], text: str, ignore_case: bool = False) -> list[str]:
-    """Which of the words stand in a text, in order; of two that fit, the longer."""
-    longest = sorted(words, key=lambda word: (-len(word), word))
-    pattern = r"\b(?:" + "|".join(map(re.escape, longest)) + r")\b"
+    """Which of the words stand in a text, in order. None begins with another and a space."""
+    pattern = r"\b(?:" + "|".join(map(re.escape, words)) + r")\b"
     return re.findall(pattern, text, re.IGNORECASE if ignore_case else 0)
 
 
