@@ -50,15 +50,6 @@ class Run:
     train: TrainConfig
 
 
-def _gpt(T: int, L: int, H: int, C: int) -> Callable[[int], GPTConfig]:
-    """No bias in the blocks, and a head of its own with a bias: 12 C^2 + 4 C a block."""
-    return lambda V: GPTConfig(V, T, L, H, C, bias=False, tie=False, head_bias=True)
-
-
-def _llama(T: int, L: int, H: int, C: int) -> Callable[[int], LlamaConfig]:
-    return lambda V: LlamaConfig(C, L, H, vocab_size=V, max_seq_len=T, tie=False)
-
-
 _SMALL = TrainConfig(
     steps=5_000, batch_size=64, lr=3e-3, warmup=100, weight_decay=0.1, eval_every=500
 )
@@ -66,51 +57,39 @@ _FULL = replace(
     _SMALL, batch_size=8, lr=1e-3, eval_every=1_250, clip=1.0, precision="auto"
 )
 
+
+def _gpt(
+    name: str, what: str, text: str, recipe: TrainConfig, T: int, L: int, H: int, C: int
+) -> Run:
+    """No bias in the blocks, and a head of its own with a bias: 12 C^2 + 4 C a block."""
+
+    def config(V: int) -> GPTConfig:
+        return GPTConfig(V, T, L, H, C, bias=False, tie=False, head_bias=True)
+
+    return Run(name, what, text, config, replace(recipe, block_size=T))
+
+
+def _llama(
+    name: str, what: str, text: str, recipe: TrainConfig, T: int, L: int, H: int, C: int
+) -> Run:
+    def config(V: int) -> LlamaConfig:
+        return LlamaConfig(C, L, H, vocab_size=V, max_seq_len=T, tie=False)
+
+    return Run(name, what, text, config, replace(recipe, block_size=T))
+
+
+_DUMP = "on the hex digits of a weight file"
 RUNS = {
     run.name: run
     for run in (
-        Run(
-            "hex-16",
-            "BabyGPT, 16 channels, on the hex digits of a weight file",
-            "hex",
-            _gpt(16, 4, 4, 16),
-            replace(_SMALL, block_size=16),
+        _gpt("hex-16", f"BabyGPT, 16 channels, {_DUMP}", "hex", _SMALL, 16, 4, 4, 16),
+        _gpt("hex-32", f"BabyGPT, 32 channels, {_DUMP}", "hex", _SMALL, 32, 8, 8, 32),
+        _gpt("babygpt-16", "BabyGPT, 16 channels", "tinystories", _SMALL, 16, 4, 4, 16),
+        _gpt("babygpt-32", "BabyGPT, 32 channels", "tinystories", _SMALL, 32, 8, 8, 32),
+        _gpt(
+            "babygpt-256", "BabyGPT, 256 channels", "tinystories", _FULL, 64, 8, 8, 256
         ),
-        Run(
-            "hex-32",
-            "BabyGPT, 32 channels, on the hex digits of a weight file",
-            "hex",
-            _gpt(32, 8, 8, 32),
-            replace(_SMALL, block_size=32),
-        ),
-        Run(
-            "babygpt-16",
-            "BabyGPT, 16 channels",
-            "tinystories",
-            _gpt(16, 4, 4, 16),
-            replace(_SMALL, block_size=16),
-        ),
-        Run(
-            "babygpt-32",
-            "BabyGPT, 32 channels",
-            "tinystories",
-            _gpt(32, 8, 8, 32),
-            replace(_SMALL, block_size=32),
-        ),
-        Run(
-            "babygpt-256",
-            "BabyGPT, 256 channels",
-            "tinystories",
-            _gpt(64, 8, 8, 256),
-            replace(_FULL, block_size=64),
-        ),
-        Run(
-            "llama-256",
-            "LLaMA, 256 channels",
-            "tinystories",
-            _llama(64, 4, 4, 256),
-            replace(_FULL, block_size=64),
-        ),
+        _llama("llama-256", "LLaMA, 256 channels", "tinystories", _FULL, 64, 4, 4, 256),
     )
 }
 CHECKPOINTS = ("stories260K", "stories15M", "stories42M")
