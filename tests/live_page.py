@@ -71,3 +71,36 @@ def said(page: Any) -> str:
 def readout(page: Any) -> str:
     """The line under a figure's picture."""
     return page.locator(".lf-readout").text_content()
+
+
+def sideways(page: Any) -> float:
+    """By how many pixels the page is wider than the screen."""
+    return page.evaluate(
+        "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    )
+
+
+def small_text(page: Any) -> list[str]:
+    """What a figure writes in letters of less than 14 px."""
+    return page.evaluate(
+        """[...document.querySelectorAll('.lf *')].filter(n => [...n.childNodes].some(c => c.nodeType === 3 &&
+        c.data.trim()) && n.tagName !== 'STYLE' && parseFloat(getComputedStyle(n).fontSize) < 14).map(n => n.outerHTML)"""
+    )
+
+
+def tiny_targets(page: Any) -> list[str]:
+    """What is to be pressed in a figure and is less than 24 px high."""
+    return page.evaluate(
+        """[...document.querySelectorAll('.lf :is(button, select, input, a, summary)')].filter(n => {
+        const b = n.getBoundingClientRect(); return b.width && b.height < 24 }).map(n => n.outerHTML)"""
+    )
+
+
+def axe_findings(page: Any) -> list[tuple[str, list[str]]]:
+    """What axe finds wrong on the page as it stands now: rule, and where."""
+    import axe_playwright_python
+
+    script = Path(axe_playwright_python.__file__).with_name("axe.min.js").read_text()
+    page.evaluate(script)
+    found = page.evaluate("axe.run('main')")["violations"]
+    return [(v["id"], [n["html"][:200] for n in v["nodes"]]) for v in found]

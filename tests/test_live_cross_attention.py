@@ -10,7 +10,7 @@ from babygpt_course import seq2seq
 from babygpt_course.errors import ConfigError
 from babygpt_course.live import LiveFigure, cross_attention_figure
 from babygpt_course.seq2seq import Seq2Seq, Seq2SeqConfig
-from tests.live_page import readout, said, served, visiting
+from tests.live_page import readout, said, served, small_text, visiting
 
 TEXT = "7 March 1994"
 
@@ -191,11 +191,7 @@ def test_it_fits_and_axe_finds_nothing(visit, width, theme, opened):
     page.wait_for_timeout(300)
     wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert page.evaluate(wide) <= 0
-    small = page.evaluate(
-        """[...document.querySelectorAll('.lf *')].filter(n => [...n.childNodes].some(c => c.nodeType === 3 &&
-        c.data.trim()) && n.tagName !== 'STYLE' && parseFloat(getComputedStyle(n).fontSize) < 14).map(n => n.outerHTML)"""
-    )
-    assert not small
+    assert not small_text(page)
     found = axe.Axe().run(page)
     assert found.violations_count == 0, found.generate_report()
     for media in ({"media": "print"}, {"media": "screen", "forced_colors": "active"}):

@@ -3,7 +3,6 @@
 import json
 import math
 import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +13,7 @@ from babygpt_course.live import attention_reader_figure, dot_product_attention_f
 from babygpt_course.live.dot_product_attention import SIZES, _without_root, meters
 from babygpt_course.tokenizer import WordTokenizer
 from tests.figures.lookup import Reader
-from tests.live_page import said, served, visiting
+from tests.live_page import axe_findings, said, served, small_text, visiting
 
 TALES = tinytales.sample(30, seed=3)
 WORDS = WordTokenizer("".join(TALES))
@@ -124,28 +123,19 @@ def test_every_look_fits_the_screen(visit, name, width, look):
     assert page.evaluate(over) <= 0
     assert page.locator("figure.lf").get_attribute("data-theme") == theme
     assert page.locator(".lf-bars tbody tr").first.is_visible()
-    small = page.evaluate(
-        """[...document.querySelectorAll('.lf *')].filter(n => [...n.childNodes].some(c => c.nodeType === 3 &&
-        c.data.trim()) && n.tagName !== 'STYLE' && parseFloat(getComputedStyle(n).fontSize) < 14).map(n => n.outerHTML)"""
-    )
-    assert not small
+    assert not small_text(page)
 
 
 @pytest.mark.browser
 @pytest.mark.parametrize("name", FIGURES)
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_nothing(visit, name, theme):
-    import axe_playwright_python
-
     page = visit(f"/{name}.html", reduced_motion="reduce")
     page.evaluate("t => document.documentElement.dataset.theme = t", theme)
-    script = Path(axe_playwright_python.__file__).with_name("axe.min.js").read_text()
     for step in ("", "text=Just show me", "text=Show as table"):
         if step:
             page.click(step)
-        page.evaluate(script)
-        found = page.evaluate("axe.run('main')")["violations"]
-        assert not [(v["id"], [n["html"][:200] for n in v["nodes"]]) for v in found]
+        assert not axe_findings(page)
 
 
 @pytest.mark.browser

@@ -3,7 +3,6 @@
 import json
 import math
 import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +13,15 @@ from babygpt_course.live import LiveFigure, ngram_figure
 from babygpt_course.live.ngram import packed
 from babygpt_course.ngram import NGram
 from babygpt_course.tokenizer import CharTokenizer
-from tests.live_page import said, served, visiting
+from tests.live_page import (
+    axe_findings,
+    said,
+    served,
+    sideways,
+    small_text,
+    tiny_targets,
+    visiting,
+)
 
 TALES = "".join(tinytales.sample(60, seed=3))
 TOKENIZER = CharTokenizer(TALES)
@@ -118,12 +125,7 @@ def test_every_look_fits_the_screen(visit, width, look):
     if look == "forced colors":
         page.emulate_media(forced_colors="active")
     page.wait_for_timeout(250)
-    assert (
-        page.evaluate(
-            "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-        )
-        <= 0
-    )
+    assert sideways(page) <= 0
     assert page.locator(".lf-bars tbody tr").count() == 9
     assert page.locator(".lf-picture table").first.locator("tbody tr").count() == 7
     assert page.locator("figure.lf").get_attribute("data-theme") == theme
@@ -132,17 +134,12 @@ def test_every_look_fits_the_screen(visit, width, look):
 @pytest.mark.browser
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_nothing(visit, theme):
-    import axe_playwright_python
-
     page = visit(reduced_motion="reduce")
     page.evaluate("t => document.documentElement.dataset.theme = t", theme)
-    script = Path(axe_playwright_python.__file__).with_name("axe.min.js").read_text()
     for step in ("", "text=Just show me", "text=Show as table"):
         if step:
             page.click(step)
-        page.evaluate(script)
-        found = page.evaluate("axe.run('main')")["violations"]
-        assert not [(v["id"], [n["html"][:200] for n in v["nodes"]]) for v in found]
+        assert not axe_findings(page)
 
 
 @pytest.mark.browser
@@ -151,16 +148,8 @@ def test_text_and_targets_are_large_enough(visit, width):
     page = visit(width=width)
     page.click("text=Just show me")
     page.click("text=Show as table")
-    small = page.evaluate(
-        """[...document.querySelectorAll('.lf *')].filter(n => [...n.childNodes].some(c => c.nodeType === 3 &&
-        c.data.trim()) && n.tagName !== 'STYLE' && parseFloat(getComputedStyle(n).fontSize) < 14).map(n => n.outerHTML)"""
-    )
-    assert not small
-    tiny = page.evaluate(
-        """[...document.querySelectorAll('.lf :is(button, select, input, a, summary)')].filter(n => {
-        const b = n.getBoundingClientRect(); return b.width && b.height < 24 }).map(n => n.outerHTML)"""
-    )
-    assert not tiny
+    assert not small_text(page)
+    assert not tiny_targets(page)
 
 
 @pytest.mark.browser

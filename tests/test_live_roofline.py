@@ -1,7 +1,6 @@
 """The live figure of chapter 11: what Python makes of it, and what a reader can do with it in a browser."""
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -11,7 +10,16 @@ from babygpt_course.gpt import GPTConfig
 from babygpt_course.ledger import Device
 from babygpt_course.live import LiveFigure, roofline_figure
 from babygpt_course.llama import LlamaConfig
-from tests.live_page import readout, said, served, visiting
+from tests.live_page import (
+    axe_findings,
+    readout,
+    said,
+    served,
+    sideways,
+    small_text,
+    tiny_targets,
+    visiting,
+)
 
 MODELS = {
     "Small": GPTConfig(
@@ -117,12 +125,7 @@ def test_every_look_fits_the_screen(visit, width, look):
     if look == "forced colors":
         page.emulate_media(forced_colors="active")
     page.wait_for_timeout(250)
-    assert (
-        page.evaluate(
-            "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-        )
-        <= 0
-    )
+    assert sideways(page) <= 0
     assert len(dots(page)) == 5
     plot = page.locator(".lf-picture svg[role=img]")
     assert plot.locator("polyline").count() == 4 and plot.locator("text").count() > 15
@@ -139,17 +142,12 @@ def test_every_look_fits_the_screen(visit, width, look):
 @pytest.mark.browser
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_nothing(visit, theme):
-    import axe_playwright_python
-
     page = visit(reduced_motion="reduce")
     page.evaluate("t => document.documentElement.dataset.theme = t", theme)
-    script = Path(axe_playwright_python.__file__).with_name("axe.min.js").read_text()
     for step in ("", "text=Just show me", "text=Show as table"):
         if step:
             page.click(step)
-        page.evaluate(script)
-        found = page.evaluate("axe.run('main')")["violations"]
-        assert not [(v["id"], [n["html"][:200] for n in v["nodes"]]) for v in found]
+        assert not axe_findings(page)
 
 
 @pytest.mark.browser
@@ -158,22 +156,14 @@ def test_text_and_targets_are_large_enough(visit, width):
     page = visit(width=width)
     page.click("text=Just show me")
     page.click("text=Show as table")
-    small = page.evaluate(
-        """[...document.querySelectorAll('.lf *')].filter(n => [...n.childNodes].some(c => c.nodeType === 3 &&
-        c.data.trim()) && n.tagName !== 'STYLE' && parseFloat(getComputedStyle(n).fontSize) < 14).map(n => n.outerHTML)"""
-    )
-    assert not small
+    assert not small_text(page)
     assert (
         page.evaluate(
             "(s => s.clientWidth / s.viewBox.baseVal.width)(document.querySelector('.lf-picture svg[role=img]'))"
         )
         > 0.97
     ), "the plot is drawn at its size, so its 14 px are 14 px"
-    tiny = page.evaluate(
-        """[...document.querySelectorAll('.lf :is(button, select, input, a, summary)')].filter(n => {
-        const b = n.getBoundingClientRect(); return b.width && b.height < 24 }).map(n => n.outerHTML)"""
-    )
-    assert not tiny
+    assert not tiny_targets(page)
 
 
 @pytest.mark.browser

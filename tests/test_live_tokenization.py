@@ -9,7 +9,7 @@ from babygpt_course import tinytales
 from babygpt_course.errors import ConfigError
 from babygpt_course.live import LiveFigure, tokenization_figure
 from babygpt_course.tokenizer import BPETokenizer, SentencePieceTokenizer
-from tests.live_page import said, served, visiting
+from tests.live_page import said, served, small_text, visiting
 
 TEXT = "There was nothing under the wheelbarrow."
 MODELS = [
@@ -125,11 +125,7 @@ def test_every_look_fits_the_screen(visit, width, look):
     wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert page.evaluate(wide) <= 0
     assert page.locator("svg[role=img]").first.is_visible()
-    small = page.evaluate(
-        """[...document.querySelectorAll('.lf *')].filter(n => [...n.childNodes].some(c => c.nodeType === 3 &&
-        c.data.trim()) && n.tagName !== 'STYLE' && parseFloat(getComputedStyle(n).fontSize) < 14).map(n => n.outerHTML)"""
-    )
-    assert not small
+    assert not small_text(page)
     tiny = page.evaluate(
         """[...document.querySelectorAll('.lf :is(button, select, input, a, summary)')].filter(n => {
         const b = n.getBoundingClientRect(); return b.width && b.height < 24 }).map(n => n.outerHTML)"""
