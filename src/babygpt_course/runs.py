@@ -96,13 +96,13 @@ CHECKPOINTS = ("stories260K", "stories15M", "stories42M")
 NAMES = (*RUNS, *CHECKPOINTS)
 COLUMNS = (
     "model",
+    "command",
     "parameters",
     "characters read",
     "bits per character",
     "minutes",
     "MFU",
     "machine",
-    "command",
 )
 
 
@@ -306,13 +306,13 @@ def recorded_table(text: str = "tinystories") -> results.Table:
         lines.append(
             [
                 r["what"],
+                f"`{r['command']}`",
                 f"{r['params']:,}",
                 f"{r['characters']:,}" if trained else "trained elsewhere",
                 f"{r['test_bits_per_char']:.3f}",
                 f"{r['seconds'] / 60:.1f}" if trained else "-",
                 f"{100 * r['mfu']:.1f} %" if trained else "-",
                 f"{r['device']}, {r['precision']}" if trained else "-",
-                f"`{r['command']}`",
             ]
         )
     missing = set(CHECKPOINTS) - {r["name"] for r in rows}
@@ -323,11 +323,11 @@ def recorded_table(text: str = "tinystories") -> results.Table:
             lines.append(
                 [
                     f"{name}, published weights",
+                    f"`{command(name)}`",
                     f"{n:,}",
                     "trained elsewhere",
                     "not measured: no file",
                     *dashes,
-                    f"`{command(name)}`",
                 ]
             )
     return results.Table(list(COLUMNS), lines)
