@@ -5,6 +5,7 @@ Rounding to nearest needs no data; `gptq` rounds so that later columns of the we
 for the error of earlier ones (Frantar et al. 2023).
 """
 
+import functools
 from typing import TypeVar
 
 import torch
@@ -37,11 +38,16 @@ def pack(codes: Tensor, bits: int) -> Tensor:
 
 def unpack(packed: Tensor, bits: int, n: int) -> Tensor:
     """The inverse of `pack`: bytes -> codes (out, n), int64."""
+    codes: Tensor
+    if bits in (2, 4, 8):  # whole codes in each byte
+        shift = torch.arange(0, 8, bits, dtype=torch.uint8, device=packed.device)
+        codes = (packed[..., None] >> shift) & (2**bits - 1)
+        return codes.flatten(1)[:, :n].long()
     words = torch.unflatten(packed, 1, (-1, bits))
     words = F.pad(words, (0, 8 - bits)).view(torch.int64)
     shift = bits * torch.arange(8, device=packed.device)
     mask = 2**bits - 1
-    codes: Tensor = (words >> shift) & mask  # (out, n / 8, 1) -> (out, n / 8, 8)
+    codes = (words >> shift) & mask  # (out, n / 8, 1) -> (out, n / 8, 8)
     return codes.flatten(1)[:, :n]
 
 
@@ -108,18 +114,27 @@ class QuantizedLinear(nn.Module):
     @property
     def codes(self) -> Tensor:
         """The codes minus their zero: signed integers (out, in), as floats."""
-        codes = unpack(self.packed, self.bits, self.in_features).to(self.scale.dtype)
-        if self.zero is None:
-            return codes - (1 << (self.bits - 1))
-        return codes - self._wide(self.zero.to(self.scale.dtype))
+        return self._signed(slice(None))
 
     @property
     def weight(self) -> Tensor:
         """The weight (out, in) that the codes stand for."""
-        return self.codes * self._wide(self.scale)
+        return self.rows(slice(None))
 
-    def _wide(self, x: Tensor) -> Tensor:
-        """(out, groups) -> (out, in), or what broadcasts to it: a group's value per column."""
+    def rows(self, at: Tensor | slice) -> Tensor:
+        """Some rows of the weight, (n, in); the others are not unpacked."""
+        return self._signed(at) * self._wide(self.scale, at)
+
+    def _signed(self, at: Tensor | slice) -> Tensor:
+        codes = unpack(self.packed[at], self.bits, self.in_features)
+        codes = codes.to(self.scale.dtype)
+        if self.zero is None:
+            return codes - (1 << (self.bits - 1))
+        return codes - self._wide(self.zero.to(self.scale.dtype), at)
+
+    def _wide(self, x: Tensor, at: Tensor | slice) -> Tensor:
+        """(out, groups) -> rows of (out, in), or what broadcasts to them."""
+        x = x[at] if len(x) > 1 else x  # one for the whole weight
         if x.shape[1] == 1:
             return x
         return x.repeat_interleave(self.group_size, dim=1)[:, : self.in_features]
@@ -134,23 +149,76 @@ class QuantizedLinear(nn.Module):
 
 
 class DynamicInt8Linear(QuantizedLinear):
-    """Weight and input are both int8; the input's scale is found anew at every call.
+    """Weight and input are both int8, and so is the multiplication.
 
-    The products are sums of integers, which the hardware of a phone or a server adds
-    quickly. Here they are added as floats, exact below 2^24: the numbers, not the speed.
+    One scale a row of the weight, fixed; one scale a token of x, found anew at every call.
+    Both are symmetric. A scale of a token's own keeps the model causal: with one scale for
+    all of x, a later token changes how earlier ones are rounded. The sums are int32, exact.
     """
+
+    def __init__(self, codes: Tensor, scale: Tensor, bias: nn.Parameter | None):
+        # The bytes are replaced at once, so what is packed does not matter.
+        super().__init__(codes, scale, None, 8, codes.shape[1], bias)
+        self.packed = (codes - 128).to(torch.int8)  # signed, as the product wants them
+
+    def _signed(self, at: Tensor | slice) -> Tensor:
+        return self.packed[at].to(self.scale.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., in) -> (..., out)."""
-        row = x.detach().reshape(1, -1)
-        scale, zero = scale_and_zero(row, bits=8, symmetric=False)  # one for all of x
-        scale, zero = scale.squeeze(), zero.squeeze()
-        q = nearest(x, scale, zero, bits=8) - zero  # integers
-        # Rounding has gradient 0. Straight through: forward it is q, backward x / scale.
-        q = x / scale + (q - x / scale).detach()
-        y = F.linear(q, self.codes.to(x.dtype))  # (..., in) -> (..., out), integers
-        y = y * (scale * self.scale.to(x.dtype).squeeze()).detach()
+        with torch.no_grad():
+            rows = x.reshape(-1, self.in_features)  # (..., in) -> (N, in)
+            scale = rows.abs().amax(1, keepdim=True) / 127  # (N, 1)
+            scale = scale.clamp(min=torch.finfo(x.dtype).tiny)  # a token of zeros
+            q = (rows / scale).round().to(torch.int8)
+            y = int8_product(q, self.packed).to(x.dtype)  # (N, in) -> (N, out)
+            y = y * scale * self.scale.to(x.dtype).T
+            y = y.view(*x.shape[:-1], -1)  # (N, out) -> (..., out)
+        if torch.is_grad_enabled() and x.requires_grad:
+            # Rounding has gradient 0. Straight through: the value of y, the gradient of
+            # the layer without rounding of x.
+            smooth = F.linear(x, self.weight.to(x.dtype))
+            y = smooth + (y - smooth).detach()
         return y if self.bias is None else y + self.bias
+
+
+def int8_product(a: Tensor, b: Tensor) -> Tensor:
+    """a (N, in) and b (out, in), both int8 -> a b^T (N, out), sums of integers.
+
+    On a CPU that multiplies bytes exactly (AVX512-VNNI and the like) the result is int32
+    and quick. Elsewhere it is float32, exact below 2^24 and no quicker than other floats.
+    """
+    if a.device.type == "cpu" and _multiplies_int8():
+        return torch._int_mm(a, b.T)
+    return a.float() @ b.float().T
+
+
+@functools.cache
+def _multiplies_int8() -> bool:
+    """Whether torch's product of int8 is right on this CPU, by trying the largest numbers.
+
+    Without VNNI the library adds pairs of products in 16 bits, which overflow.
+    """
+    most = torch.full((32, 64), 127, dtype=torch.int8)
+    try:
+        return bool((torch._int_mm(most, most.T) == 64 * 127**2).all())
+    except (AttributeError, RuntimeError):  # no such product in this torch
+        return False
+
+
+class QuantizedEmbedding(nn.Module):
+    """An embedding that keeps its table as codes and unpacks only the rows asked for.
+
+    The table is a layer, so that a tied head and its embedding are one module.
+    """
+
+    def __init__(self, table: QuantizedLinear):
+        super().__init__()
+        self.table = table
+
+    def forward(self, idx: Tensor) -> Tensor:
+        """idx (...) -> (..., C)."""
+        return self.table.rows(idx.flatten()).view(*idx.shape, -1)
 
 
 # --- models ----------------------------------------------------------------------------
@@ -166,9 +234,10 @@ def quantize(
     """Round the weight of every linear layer to the nearest code, in place.
 
     Scales: "per_tensor" one a weight, "per_channel" one a row, "group" one for each
-    `group_size` columns of a row. "dynamic_int8" is per_tensor in 8 bits with inputs in
-    int8 too. Adapters keep their floats and their base is quantized (as in QLoRA, Dettmers
-    et al. 2023). Embeddings, and a head that is tied to one, are left alone.
+    `group_size` columns of a row. "dynamic_int8" is per_channel in 8 bits with inputs in
+    int8 too, and the only one that is faster. Adapters keep their floats and their base is
+    quantized (as in QLoRA, Dettmers et al. 2023). Embeddings, and a head that is tied to
+    one, are left alone: see `quantize_embeddings`.
 
     Raises:
         ConfigError: an unknown scheme, a number out of range, or no layer to quantize.
@@ -177,7 +246,41 @@ def quantize(
     if scheme == "dynamic_int8" and (bits != 8 or not symmetric):
         raise ConfigError(f"dynamic_int8 has 8 bits and is symmetric; got {bits} bits.")
     for name, layer in linear_layers(model).items():
-        replace_layer(model, name, _rounded(layer, bits, scheme, group_size, symmetric))
+        new = _rounded(layer.weight, layer.bias, bits, scheme, group_size, symmetric)
+        replace_layer(model, name, new)
+    return model
+
+
+def quantize_embeddings(
+    model: Model, bits: int = 8, scheme: str = "per_channel", group_size: int = 64
+) -> Model:
+    """Round the tables of the embeddings to the nearest code, in place, symmetrically.
+
+    The schemes are those of `quantize`. A head that is tied to an embedding becomes the
+    same table and multiplies as the scheme says.
+
+    Raises:
+        ConfigError: an unknown scheme, a number out of range, or no embedding.
+    """
+    _check(bits, scheme, group_size)
+    modules = dict(model.named_modules())
+    tables = {n: m for n, m in modules.items() if isinstance(m, nn.Embedding)}
+    if not tables:
+        raise ConfigError(
+            f"This {type(model).__name__} has no embedding to quantize. Is it quantized "
+            "already?"
+        )
+    for name, embedding in tables.items():
+        heads = {
+            n: m
+            for n, m in modules.items()
+            if isinstance(m, nn.Linear) and m.weight is embedding.weight
+        }
+        bias = next((head.bias for head in heads.values()), None)
+        table = _rounded(embedding.weight, bias, bits, scheme, group_size, True)
+        for head in heads:
+            replace_layer(model, head, table)
+        replace_layer(model, name, QuantizedEmbedding(table))
     return model
 
 
@@ -207,9 +310,8 @@ def gptq(
     model.eval()
     for name, layer in linear_layers(model).items():
         H = _second_moments(model, layer, batch)
-        replace_layer(
-            model, name, _rounded(layer, bits, scheme, group_size, symmetric, H, damp)
-        )
+        way = (bits, scheme, group_size, symmetric, H, damp)
+        replace_layer(model, name, _rounded(layer.weight, layer.bias, *way))
     model.train(was_training)
     return model
 
@@ -318,7 +420,8 @@ def _check(bits: int, scheme: str, group_size: int) -> None:
 
 
 def _rounded(
-    layer: nn.Linear,
+    W: Tensor,
+    bias: nn.Parameter | None,
     bits: int,
     scheme: str,
     group_size: int,
@@ -326,14 +429,14 @@ def _rounded(
     H: Tensor | None = None,
     damp: float = 0.0,
 ) -> QuantizedLinear:
-    """The layer with its weight rounded: to nearest, or with feedback if H is given."""
-    W = layer.weight.detach()  # (out, in)
+    """W (out, in) rounded: to nearest, or with feedback if H is given."""
+    W = W.detach()
     W = W.to(torch.promote_types(W.dtype, torch.float32))
     if not W.isfinite().all():
         raise ConfigError(
             "A weight holds a NaN or an infinity: it has no nearest code."
         )
-    per_tensor = scheme in ("per_tensor", "dynamic_int8")
+    per_tensor = scheme == "per_tensor"
     size = min(group_size, W.shape[1]) if scheme == "group" else W.shape[1]
     pairs = [
         scale_and_zero(group, bits, symmetric, per_tensor)
@@ -347,9 +450,10 @@ def _rounded(
         codes = round_with_feedback(W, H, s, z, bits, damp)
     if per_tensor:
         scale, zero = scale[:1].clone(), zero[:1].clone()
-    kind = DynamicInt8Linear if scheme == "dynamic_int8" else QuantizedLinear
-    zeros = None if symmetric else zero
-    return kind(codes, scale.contiguous(), zeros, bits, size, layer.bias)
+    scale = scale.contiguous()
+    if scheme == "dynamic_int8":
+        return DynamicInt8Linear(codes, scale, bias)
+    return QuantizedLinear(codes, scale, None if symmetric else zero, bits, size, bias)
 
 
 @torch.no_grad()
