@@ -277,6 +277,28 @@ def test_dynamic_int8_is_as_close_as_torchs(babygpts):
     assert 0 < error < 1.2 * theirs and theirs < 0.2 * logits.std().item()
 
 
+def test_dynamic_int8_is_as_close_as_torchaos(babygpts):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import torchao.quantization as torchao
+
+        model, ours, _ = babygpts
+        theirs = copy.deepcopy(model)
+        way = torchao.Int8DynamicActivationInt8WeightConfig(
+            act_mapping_type=torchao.MappingType.SYMMETRIC
+        )
+        torchao.quantize_(theirs, way)
+    # The weights have the same codes; a scale in another precision moves a few by one.
+    for name, layer in linear_layers(model).items():
+        a, b = (m.get_submodule(name).weight for m in (ours, theirs))
+        step = layer.weight.abs().amax(1, keepdim=True) / 127
+        assert ((a - b.dequantize()).abs() < 1.02 * step).all()
+    x = ids(4, 64, 109)
+    with torch.no_grad():
+        logits, a, b = (m(x)[0] for m in (model, ours, theirs))
+    assert 0 < (a - logits).std() < 1.1 * (b - logits).std()
+
+
 def test_dynamic_int8_is_as_small_as_torchs(babygpts):
     model, ours, torchs = babygpts
     assert file_size(model) / file_size(torchs) == pytest.approx(3.7486, rel=2e-3)
@@ -534,7 +556,7 @@ def test_losses_of_a_trained_model(stories260k):
 def test_what_is_promised_of_a_trained_model(stories260k):
     """int8: a file 3.7 times smaller, within 0.01 nats. int4: within 0.05 nats."""
     model, x, y = stories260k
-    calibration, x, y = x[200:232], x[:40], y[:40]
+    calibration, x, y = x[200:216], x[:20], y[:20]
     full, size = loss(model, x, y), size_in_bytes(model)["total"]
     int8 = quantize(copy.deepcopy(model), 8, "dynamic_int8")
     quantize_embeddings(int8, 8, "dynamic_int8")

@@ -9,6 +9,7 @@ import math
 import struct
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from babygpt_course.huggingface import (
     Config,
     Model,
     check_plausible,
+    empty,
     filled,
     from_huggingface,
     gpt2_names,
@@ -229,8 +231,7 @@ def load_llama2c(path: str | Path) -> Llama:
     check_plausible(config, path)
     # "c" is copy-on-write: training changes private pages, never the file.
     floats = np.memmap(path, dtype="<f4", mode="c", offset=HEADER.size)
-    with torch.device("meta"):
-        model = Llama(config)  # shapes without memory
+    model = cast(Llama, empty(config))
     shapes = {name: x.shape for name, x in model.state_dict().items()}
     shapes["cos"] = shapes["sin"] = model.cos.shape
     tensors, at = {}, 0

@@ -4,11 +4,13 @@ At the end is what every format needs to make a model of named tensors, and the 
 """
 
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from babygpt_course import files
 from babygpt_course.errors import CheckpointError, ConfigError
@@ -329,9 +331,30 @@ def is_tied(name: str, config: Config) -> bool:
     return name == "head.weight" and config.tie
 
 
-def _empty(config: Config) -> Model:
+class _Shapes(TorchFunctionMode):
+    """On the device "meta", where only shapes count: draw no weights.
+
+    Torch would import its compiler to find out the shape: 75 MB and a second.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is nn.init.normal_:
+            return kwargs.get("tensor", args[0] if args else None)
+        if func is torch.arange:
+            return torch.arange(*args, device="cpu", **kwargs)
+        return func(*args, **kwargs)
+
+
+def empty(config: Config) -> Model:
     """A model of shapes without memory."""
-    with torch.device("meta"):
+    with torch.device("meta"), _Shapes():
         return GPT(config) if isinstance(config, GPTConfig) else Llama(config)
 
 
@@ -361,7 +384,7 @@ def plain_state(model: Model) -> dict[str, Tensor]:
     Raises:
         ConfigError: layers were added or replaced (adapters, quantized layers).
     """
-    expected = _empty(model.config).state_dict()
+    expected = empty(model.config).state_dict()
     state: dict[str, Tensor] = model.state_dict()
     if {k: x.shape for k, x in state.items()} != {
         k: x.shape for k, x in expected.items()
@@ -380,7 +403,7 @@ def model_of(config: Config, tensors: dict[str, Tensor], path: Path) -> Model:
     Raises:
         CheckpointError: a name or a shape is not one of the config's.
     """
-    model = _empty(config)
+    model = empty(config)
     expected = {
         k: x.shape for k, x in model.state_dict().items() if not is_tied(k, config)
     }
