@@ -186,7 +186,7 @@ def gate_browser():
     """pages and figures in Chromium: no outside request, keyboard, phone, dark, axe"""
     if not HTML.exists():
         build_book()
-    yield pytest("tests", "-m", "browser", "-rs")
+    yield pytest("tests", "-m", "browser", "-rs", "-n", "2", "--dist", "loadgroup")
 
 
 GATES = {

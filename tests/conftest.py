@@ -17,6 +17,13 @@ CHROMIUM = os.environ.get("BABYGPT_COURSE_CHROMIUM") or next(
 )
 
 
+def pytest_collection_modifyitems(items):
+    """With several workers the tests of a figure stay together, since they share its training."""
+    for item in items:
+        if item.get_closest_marker("browser") and item.path.name != "test_browser.py":
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 @pytest.fixture(autouse=True)
 def own_progress(tmp_path, monkeypatch):
     """A test never touches the progress of whoever runs it."""
