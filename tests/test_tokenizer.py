@@ -9,6 +9,7 @@ import tracemalloc
 from collections import Counter
 
 import pytest
+import sentencepiece
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -466,6 +467,20 @@ def test_our_own_model_reads_the_same_in_llama2c(tmp_path):
         b"<0x00>",
         b"<0x01>",
     ]
+
+
+def test_tokenizer_bin_byte_by_byte(tmp_path):
+    """The whole file, put together here from what SentencePiece itself says."""
+    PIECES["bpe"].save(tmp_path / "bpe.model")
+    PIECES["bpe"].export_llama2c(tmp_path / "tokenizer.bin")
+    theirs = sentencepiece.SentencePieceProcessor(str(tmp_path / "bpe.model"))
+    pieces = [theirs.id_to_piece(i) for i in range(len(theirs))]
+    pieces[1], pieces[2] = "\n<s>\n", "\n</s>\n"  # as llama2.c's own export writes them
+    records = [p.replace("\u2581", " ").encode() for p in pieces]
+    expected = struct.pack("<I", max(map(len, records)))
+    for i, piece in enumerate(records):
+        expected += struct.pack("<fI", theirs.get_score(i), len(piece)) + piece
+    assert (tmp_path / "tokenizer.bin").read_bytes() == expected
 
 
 def test_a_unigram_model_is_not_exported(tmp_path):
