@@ -154,9 +154,11 @@ def kept(value: Any) -> Any:
 def unchanged(before: object, after: object) -> bool:
     """Is `after`, once a copy of `before`, still equal to it?"""
     if isinstance(before, Tensor) and isinstance(after, Tensor):
-        return before.shape == after.shape and torch.equal(
-            before.detach(), after.detach()
-        )
+        a, b = before.detach(), after.detach()
+        if a.shape != b.shape or a.dtype != b.dtype:
+            return False
+        both_nan = a.is_floating_point() and torch.allclose(a, b, 0, 0, equal_nan=True)
+        return both_nan or torch.equal(a, b)
     if isinstance(before, dict) and isinstance(after, dict):
         return before.keys() == after.keys() and all(
             unchanged(before[key], after[key]) for key in before
