@@ -254,7 +254,7 @@ const notes = () => [
     h(
       "p",
       {},
-      "With eight bits nothing is lost, whatever the scales. The loss then rises by some factor with each bit less; more scales move the cliff to the right, and cost bytes. " +
+      "With eight bits next to nothing is lost, whatever the scales. The loss then rises by some factor with each bit less; more scales move the cliff to the right, and cost bytes. " +
         "As long as the embeddings stay in floats, fewer bits hardly make this file smaller: the vocabulary is most of what is left. " +
         "The outlier stretches the scale of everything that shares it. With one scale a matrix nearly all weights of its layer become zero, at eight bits too. With one a row it harms its own row, which nobody listens to. " +
         "The text is short: differences under 0.01 nats say little, and rises of at most 0.001, or below zero, lie on the lowest line.",
