@@ -135,7 +135,6 @@ function build({ props, tensors, state, update, say }) {
   const right = h("div", { style: "display:grid;gap:.5rem;min-width:0;align-content:start" }, pageName, page, h("div", { class: "lf-actions" }, again));
   const below = h("div", { style: "display:grid;gap:.5rem;min-width:0" }, matrix.node, spectrumText, spectrum);
   const question = h("div", { style: "min-width:0" }, quiz(), verdict);
-  let width = 320;
   const paper = matchMedia("print"); // on paper nobody is asked
 
   function quiz() {
@@ -197,7 +196,9 @@ function build({ props, tensors, state, update, say }) {
     };
   }
 
+  const widthOf = (svg) => Math.max(240, Math.round(svg.getBoundingClientRect().width) || 320);
   function paintChart(s) {
+    const width = widthOf(chart);
     const own = curves[s.where];
     const { loss } = run(s);
     const open = s.open || paper.matches;
@@ -230,6 +231,7 @@ function build({ props, tensors, state, update, say }) {
   function paintSpectrum(s) {
     const { s: values } = spectrumOf(s);
     const kept = s.way === "lora" && !rankOf(s) ? 0 : rankOf(s);
+    const width = widthOf(spectrum);
     const pace = (width - 2) / values.length;
     spectrum.setAttribute("viewBox", `0 0 ${width} 120`);
     spectrum.setAttribute("aria-label", spectrumWords(s));
@@ -276,10 +278,7 @@ function build({ props, tensors, state, update, say }) {
     actions: [table.button],
     notes: notes(ranks, curves.all, loraRanks, full),
     draw,
-    resize: (wide) => {
-      width = Math.max(260, Math.round(wide >= 600 ? (wide - 24) / 2 : wide));
-      draw();
-    },
+    resize: () => draw(),
     reset: () => (verdict.hidden = true),
     kept: () => ({ open: state().open }),
     stop: () => paper.removeEventListener("change", printing),
