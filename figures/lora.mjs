@@ -154,7 +154,7 @@ function build({ props, tensors, state, update, say }) {
     return h(
       "div",
       { class: "lf-quiz" },
-      h("p", {}, h("b", {}, "Predict first. "), `A fine-tuned model is the base and a change. Either the change is cut to rank ${props.opens} of ${full}, or the fine-tuned weights are. Which of the two still tells tales of the night?`),
+      h("p", {}, h("b", {}, "Predict first. "), `A fine-tuned model is the base and a change. Either the change is cut to rank ${props.opens} of ${full}, or the fine-tuned weights are. Which of the two is nearer to the fine-tuned model on tales of the night?`),
       h("div", { class: "lf-quiz-row" }, guess.node, button("Check", check, { class: "lf-button lf-button-main" }), button("Just show me", () => (show(), say(finding())))),
     );
   }
@@ -207,6 +207,7 @@ function build({ props, tensors, state, update, say }) {
     const x = (i) => LEFT + ((width - LEFT - RIGHT) * i) / (ranks.length - 1);
     const y = (v) => TOP + (HEIGHT - TOP - BOTTOM) * (1 - v / high);
     const text = (words, options) => h("svg:text", { fill: "var(--soft)", "font-size": 14, ...options }, words);
+    const label = (words, options) => text(words, { style: "paint-order:stroke;stroke:var(--paper);stroke-width:4px", ...options });
     const place = (r) => ranks.indexOf(r);
     const points = (w) => own[w].map((v, i) => [w === "lora" ? place(loraRanks[i]) : i, v[0]]).filter(([i]) => i >= 0);
     const level = (v) => h("svg:line", { x1: LEFT, x2: width - RIGHT, y1: y(v), y2: y(v), style: "stroke:var(--edge);stroke-width:1;stroke-dasharray:1 3" });
@@ -221,9 +222,9 @@ function build({ props, tensors, state, update, say }) {
       text("rank", { x: width - RIGHT, y: HEIGHT - 4, "text-anchor": "end" }),
       level(start),
       level(end),
-      text(`base ${two(start)}`, { x: width - RIGHT, y: y(start) - 5, "text-anchor": "end" }),
-      text(`fine-tuned ${two(end)}`, { x: LEFT + 4, y: y(end) + 16 }),
       ...shown.map((w) => h("svg:polyline", { fill: "none", style: LOOKS[w][1], points: points(w).map(([i, v]) => `${x(i).toFixed(1)},${y(v).toFixed(1)}`).join(" ") })),
+      label(`base ${two(start)}`, { x: width - RIGHT, y: y(start) - 6, "text-anchor": "end" }),
+      label(`fine-tuned ${two(end)}`, { x: LEFT + 4, y: y(end) + 17 }),
       ...(open ? [h("svg:circle", { cx: x(place(rankOf(s)) < 0 ? s.at : place(rankOf(s))), cy: y(loss.night), r: 7, style: "fill:var(--paper);stroke:var(--ink);stroke-width:3" })] : []),
     );
   }
