@@ -88,7 +88,7 @@ def llama_figure(
     text = tokenizer.decode(ids)
     alt = (
         f"A LLaMA of {c.n_params:,} parameters wrote a tale of {len(ids)} tokens. With a cache that took "
-        f"{with_cache / 1e6:,.0f} million multiplications, without one {without / 1e6:,.0f} million, "
+        f"{with_cache / 1e6:,.1f} million multiplications, without one {without / 1e6:,.1f} million, "
         f"{times:.0f} times as many, for the same text. At the end the cache holds "
         f"{kv_cache_bytes(c, len(ids)):,} bytes."
     )
