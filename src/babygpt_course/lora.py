@@ -319,6 +319,16 @@ def _fitting(
 # --- to compare ------------------------------------------------------------------------
 
 
+def factors(W: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """up (out, rank) and down (rank, in), whose product is the nearest of this rank to W.
+
+    Truncated SVD (Eckart and Young 1936).
+    """
+    U, S, Vh = torch.linalg.svd(W, full_matrices=False)
+    root = S[:rank].sqrt()  # half of each singular value to either side
+    return U[:, :rank] * root, root[:, None] * Vh[:rank]
+
+
 def low_rank(
     model: Model, rank: int, targets: str | Iterable[str] | None = None
 ) -> Model:
@@ -345,12 +355,9 @@ def low_rank(
         n_out, n_in = W.shape
         if rank * (n_out + n_in) >= n_out * n_in:
             continue
-        U, S, Vh = torch.linalg.svd(W, full_matrices=False)
-        root = S[:rank].sqrt()  # half of each singular value to either side
         down = nn.Linear(n_in, rank, bias=False, device="meta")
         up = nn.Linear(rank, n_out, bias=False, device="meta")
-        down.weight = nn.Parameter(root[:, None] * Vh[:rank])  # (rank, in)
-        up.weight = nn.Parameter(U[:, :rank] * root)  # (out, rank)
+        up.weight, down.weight = map(nn.Parameter, factors(W, rank))
         up.register_parameter("bias", layer.bias)
         replace_layer(model, name, nn.Sequential(down, up))
     return model

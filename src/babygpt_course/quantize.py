@@ -107,7 +107,7 @@ class QuantizedLinear(nn.Module):
         self.group_size = group_size
         self.out_features, self.in_features = codes.shape
         self.bias = bias
-        self.register_buffer("packed", pack(codes, bits))
+        self.register_buffer("packed", self._packed(codes))
         self.register_buffer("scale", scale)
         self.register_buffer("zero", None if zero is None else zero.to(torch.uint8))
 
@@ -124,6 +124,9 @@ class QuantizedLinear(nn.Module):
     def rows(self, at: Tensor | slice) -> Tensor:
         """Some rows of the weight, (n, in); the others are not unpacked."""
         return self._signed(at) * self._wide(self.scale, at)
+
+    def _packed(self, codes: Tensor) -> Tensor:
+        return pack(codes, self.bits)
 
     def _signed(self, at: Tensor | slice) -> Tensor:
         codes = unpack(self.packed[at], self.bits, self.in_features)
@@ -157,9 +160,10 @@ class DynamicInt8Linear(QuantizedLinear):
     """
 
     def __init__(self, codes: Tensor, scale: Tensor, bias: nn.Parameter | None):
-        # The bytes are replaced at once, so what is packed does not matter.
         super().__init__(codes, scale, None, 8, codes.shape[1], bias)
-        self.packed = (codes - 128).to(torch.int8)  # signed, as the product wants them
+
+    def _packed(self, codes: Tensor) -> Tensor:
+        return (codes - 128).to(torch.int8)  # signed, as the product wants them
 
     def _signed(self, at: Tensor | slice) -> Tensor:
         return self.packed[at].to(self.scale.dtype)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from babygpt_course.errors import ConfigError
 from babygpt_course.gpt import GPT
 from babygpt_course.live.figure import LiveFigure, still_table
-from babygpt_course.lora import adapters
+from babygpt_course.lora import adapters, factors
 from babygpt_course.plots import bits
 from babygpt_course.tokenizer import WordTokenizer
 
@@ -23,10 +23,9 @@ MARGIN = 0.05  # bits per character that the claim must hold by
 
 
 def truncated(W: Tensor, rank: int) -> Tensor:
-    """The nearest matrix of this rank (Eckart and Young 1936)."""
-    U, S, Vh = torch.linalg.svd(W, full_matrices=False)
-    nearest: Tensor = (U[:, :rank] * S[:rank]) @ Vh[:rank]
-    return nearest
+    """The nearest matrix of this rank."""
+    up, down = factors(W, rank)
+    return up @ down
 
 
 def stops(k: int) -> list[int]:

@@ -6,8 +6,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import nn
 
 from babygpt_course import quantize
 from babygpt_course.errors import ConfigError
@@ -26,51 +25,33 @@ FACTOR = 100  # the outlier, as a multiple of the largest weight of its layer
 LAYER = "blocks.0.mlp"  # where it is planted
 MOST_PARAMETERS = 300_000  # two bytes each
 LETTERS = 1000  # of text, at least, that the loss is measured on
-LINEAR = ("qkv.weight", "proj.weight", "fc.weight", "head.weight")
 
 
-def rounded_weight(W: Tensor, bits: int, scheme: str, symmetric: bool) -> Tensor:
-    """The values of W (out, in) after rounding, as `quantize.quantize` gives them."""
-    parts = []
-    for part in torch.split(W, GROUP if scheme == "group" else W.shape[1], dim=1):
-        tensor = scheme == "per_tensor"
-        scale, zero = quantize.scale_and_zero(part, bits, symmetric, tensor)
-        parts.append(scale * (quantize.nearest(part, scale, zero, bits) - zero))
-    return torch.cat(parts, dim=1)
+def rounded(
+    model: GPT, bits: int, scheme: str, symmetric: bool, embeddings: bool
+) -> GPT:
+    """A copy of the model with its linear layers rounded, and its embeddings if asked for."""
+    model = quantize.quantize(copy.deepcopy(model), bits, scheme, GROUP, symmetric)
+    if embeddings:
+        quantize.quantize_embeddings(model, bits, scheme, GROUP)
+    return model
 
 
-def rounded_state(
-    state: dict[str, Tensor],
-    bits: int,
-    scheme: str,
-    symmetric: bool = True,
-    embeddings: bool = False,
-) -> dict[str, Tensor]:
-    """A state_dict with its linear layers rounded, and its embeddings if asked for."""
-    out = {}
-    for name, x in state.items():
-        if name.endswith(LINEAR):
-            x = rounded_weight(x, bits, scheme, symmetric)
-        elif embeddings and name.endswith("embedding.weight"):
-            x = rounded_weight(x, bits, scheme, True)
-        out[name] = x
-    return out
-
-
-def with_outlier(state: dict[str, Tensor], unit: int) -> dict[str, Tensor]:
-    """The state_dict with one incoming weight of a hidden unit of the first MLP made huge."""
-    W = state[f"{LAYER}.fc.weight"].clone()
+def with_outlier(model: GPT, unit: int) -> GPT:
+    """A copy with one incoming weight of a hidden unit of the first MLP made huge."""
+    model = copy.deepcopy(model)
+    W = model.get_parameter(f"{LAYER}.fc.weight").data
     W[unit, 0] = FACTOR * W.abs().max()
-    return {**state, f"{LAYER}.fc.weight": W}
+    return model
 
 
 @torch.no_grad()
-def loss(model: GPT, state: dict[str, Tensor], tales: list[list[int]]) -> float:
-    """Nats per token of a model with these weights over tales, each begun anew."""
+def loss(model: GPT, tales: list[list[int]]) -> float:
+    """Nats per token of a model over tales, each begun anew."""
     total = 0.0
     for ids in tales:
         x = torch.tensor([ids])
-        logits = functional_call(model, state, (x[:, :-1],))[0][0]  # (T, V)
+        logits = model(x[:, :-1])[0][0]  # (T, V)
         total += float(F.cross_entropy(logits, x[0, 1:], reduction="sum"))
     return total / sum(len(ids) - 1 for ids in tales)
 
@@ -122,26 +103,25 @@ def quantization_figure(
     state = {k: v.detach() for k, v in net.state_dict().items()}
     if quantize.is_tied(net, _head(net)):
         del state["head.weight"]  # the file holds it once
-    base = loss(net, state, tales)
+    base = loss(net, tales)
 
-    planted = with_outlier(state, unit)
+    planted = with_outlier(net, unit)
     curves: dict[str, dict[str, list[float]]] = {}
-    for outlier, weights in ((False, state), (True, planted)):
+    for outlier, floats in ((False, net), (True, planted)):
         for symmetric in (True, False):
             for embeddings in (False, True):
                 key = " ".join(map(str, map(int, (outlier, symmetric, embeddings))))
                 curves[key] = {
                     scheme: [
                         loss(
-                            net,
-                            rounded_state(weights, bits, scheme, symmetric, embeddings),
+                            rounded(floats, bits, scheme, symmetric, embeddings),
                             tales,
                         )
                         for bits in BITS
                     ]
                     for scheme in SCHEMES
                 }
-    _check(curves, base, loss(net, planted, tales))
+    _check(curves, base, loss(planted, tales))
 
     plain = {k: [v - base for v in row] for k, row in curves["0 1 0"].items()}
     hit = {k: row[0] - base for k, row in curves["1 1 0"].items()}
